@@ -1,0 +1,1 @@
+"""Measurements of otdist against its peers; run as modules, e.g. ``python -m benchmarks.divergences``."""

@@ -1,0 +1,151 @@
+"""How the kernels are compiled: the flags, and a disk cache that is never stale, never shared with strangers.
+
+Numba's own cache watches only the file a function is written in, but a kernel inlines helpers of other files. Here the
+stamp of every cached kernel is a hash over all of ``kernels/*.py``, so a change anywhere recompiles. The cache lies
+beside the kernels when that directory belongs to us, else in the user's cache directory, and never where others could
+write: cached machine code is code that will be run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import stat
+import sys
+import threading
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+from numba import njit
+from numba.core import caching
+from numba.core.serialize import dumps
+
+HERE = Path(__file__).resolve().parent
+
+# Everything of fast-math except `ninf`: infinities carry meaning here, and `ninf` swaps divisions for 14-bit
+# reciprocals.
+FAST = frozenset({"nnan", "nsz", "arcp", "contract", "afn", "reassoc"})
+# Of helpers that dissolve into their callers: loops, whose sums may be reordered ...
+INLINE = {"forceinline": True, "fastmath": set(FAST), "error_model": "numpy"}
+# ... and formulas, which mean what they say: d (d/s) must not become (d d)/s, whose square underflows, nor a quotient
+# by a root an estimate that is infinite at subnormal numbers.
+STRICT = {"forceinline": True, "fastmath": {"nnan", "nsz", "contract"}, "error_model": "numpy"}
+
+
+def _source_stamp() -> str:
+    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
+    for path in sorted(HERE.glob("*.py")):
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+# Version of every cached kernel, taken when the kernels are loaded: what is compiled later comes from these sources.
+STAMP = _source_stamp()
+
+
+def _private(path: Path) -> bool:
+    """Whether `path` is a directory of ours that nobody else may write to (created if it is missing)."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o755)
+        info = path.stat()
+    except OSError:
+        return False
+    if not os.access(path, os.W_OK | os.X_OK):
+        return False
+    if not hasattr(os, "getuid"):
+        return True
+    return info.st_uid == os.getuid() and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+@cache
+def cache_directory() -> Path | None:
+    """Directory of the compiled kernels, or None where no private one can be had (then kernels compile per process)."""
+    if sys.platform == "win32":
+        user = Path(os.environ.get("LOCALAPPDATA", Path.home()))
+    else:
+        user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    named = os.environ.get("OTDIST_CACHE_DIR")
+    places = [Path(named)] if named else [HERE / "__pycache__", user / "otdist" / "kernels"]
+    return next((place for place in places if _private(place)), None)
+
+
+class _Locator(caching._CacheLocator):  # type: ignore[misc]
+    def __init__(self, py_func: Any) -> None:
+        self._line = py_func.__code__.co_firstlineno
+
+    def get_cache_path(self) -> str:
+        return str(cache_directory())
+
+    def get_source_stamp(self) -> str:
+        return STAMP
+
+    def get_disambiguator(self) -> str:
+        return str(self._line)
+
+    @classmethod
+    def from_function(cls, py_func: Any, py_file: str) -> _Locator:
+        return cls(py_func)
+
+
+class _Impl(caching.CompileResultCacheImpl):  # type: ignore[misc]
+    _locator_classes = (_Locator,)
+
+
+class _Files:
+    """One file per compiled signature, named by its key, which is also inside.
+
+    Numba numbers its files through a shared index, and two processes that compile at once can leave one signature
+    pointing at the code of another. Here nothing is shared but whole files, written aside and renamed.
+    """
+
+    def __init__(self, directory: Path, base: str) -> None:
+        self._directory, self._base = directory, base
+
+    def _path(self, key: object) -> Path:
+        digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+        return self._directory / f"{self._base}.{STAMP}.{digest}.nbc"
+
+    def load(self, key: object) -> Any:
+        try:
+            found, data = pickle.loads(self._path(key).read_bytes())
+        except Exception:  # absent or damaged: a pickle may fail in any way
+            return None
+        return data if found == key else None
+
+    def save(self, key: object, data: object) -> None:
+        path = self._path(key)
+        aside = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
+        try:
+            aside.write_bytes(dumps((key, data)))
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+        for old in self._directory.glob(f"{self._base}.*.nbc"):
+            if f".{STAMP}." not in old.name:
+                old.unlink(missing_ok=True)
+
+    def flush(self) -> None:
+        for path in self._directory.glob(f"{self._base}.*.nbc"):
+            path.unlink(missing_ok=True)
+
+
+class _Cache(caching.FunctionCache):  # type: ignore[misc]
+    _impl_class = _Impl
+
+    def __init__(self, py_func: Any) -> None:
+        super().__init__(py_func)
+        self._cache_file = _Files(Path(self._cache_path), self._impl.filename_base)
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile an entry point: no GIL, IEEE division, fast-math without `ninf`, cached on disk."""
+    compiled = njit(nogil=True, fastmath=set(FAST), error_model="numpy")(function)
+    if cache_directory() is not None:
+        compiled._cache = _Cache(function)
+    return compiled

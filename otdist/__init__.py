@@ -1,0 +1,85 @@
+"""Distances between distributions.
+
+>>> import otdist as od
+>>> round(float(od.tv([0.5, 0.5], [0.25, 0.75])), 4)
+0.25
+
+Public names are loaded when they are first used, so that ``import otdist`` costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_DIVERGENCES = (
+    *("tv", "hellinger", "l2", "chi2", "kl", "js", "js_distance", "jeffreys"),
+    *("renyi", "tsallis", "alpha_divergence", "bhattacharyya", "cross_entropy", "entropy", "f_divergence"),
+)
+_HOMES = dict.fromkeys(_DIVERGENCES, "otdist.divergences") | {
+    "Generator": "otdist.catalogue",
+    "pairwise": "otdist._pairwise",
+    "nearest": "otdist._pairwise",
+    "value_and_grad": "otdist._gradients",
+}
+
+__all__ = [
+    "Generator",
+    "__version__",
+    "alpha_divergence",
+    "bhattacharyya",
+    "chi2",
+    "cross_entropy",
+    "entropy",
+    "f_divergence",
+    "gaussian",
+    "hellinger",
+    "jeffreys",
+    "js",
+    "js_distance",
+    "kl",
+    "l2",
+    "nearest",
+    "pairwise",
+    "renyi",
+    "tsallis",
+    "tv",
+    "value_and_grad",
+]
+
+if TYPE_CHECKING:
+    from otdist import gaussian
+    from otdist._gradients import value_and_grad
+    from otdist._pairwise import nearest, pairwise
+    from otdist.catalogue import Generator
+    from otdist.divergences import (
+        alpha_divergence,
+        bhattacharyya,
+        chi2,
+        cross_entropy,
+        entropy,
+        f_divergence,
+        hellinger,
+        jeffreys,
+        js,
+        js_distance,
+        kl,
+        l2,
+        renyi,
+        tsallis,
+        tv,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    if name == "gaussian":
+        return import_module("otdist.gaussian")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'otdist' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
