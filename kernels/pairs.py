@@ -64,8 +64,11 @@ class _Buffers:
 class _Tables:
     """Tables of one side, made once if they fit `budget` bytes, else block by block."""
 
-    def __init__(self, side: str, kinds: tuple[Any, ...], X: Array, limit: Array, real: type, budget: int) -> None:
+    def __init__(self, side: str, engine: Engine, X: Array, budget: int) -> None:
+        kinds, rows_ = (engine.left, engine.left_rows) if side == "left" else (engine.right, engine.right_rows)
+        limit, real = rows_[0], engine.real
         self.side, self.kinds, self.X, self.limit, self.real = side, kinds, X, limit, real
+        self.centre = engine.centre if engine.centre is not None else np.zeros(X.shape[1])
         self.panels = _panels(X.shape[1])
         self._whole: list[list[Array]] | None = None
         rows = _padded(len(X), ROW_PAD)
@@ -94,7 +97,7 @@ class _Tables:
         assert self._whole is not None
         for (k0, k1), panel in zip(self.panels, self._whole, strict=True):
             for kind, table in zip(self.kinds, panel, strict=True):
-                fill(kind, self.X, i0, min(i1, len(self.X)), k0, k1, self.limit, table[i0:i1])
+                fill(kind, self.X, self.centre, i0, min(i1, len(self.X)), k0, k1, self.limit, table[i0:i1])
 
     def block(self, i0: int, i1: int, panel: int, buffers: _Buffers) -> list[Array]:
         rows = _padded(i1 - i0, ROW_PAD)
@@ -104,7 +107,7 @@ class _Tables:
         tables = []
         for number, kind in enumerate(self.kinds):
             table = buffers.take(f"{self.side}{number}", (rows, _padded(k1 - k0, BIN_PAD)), self.real)
-            fill(kind, self.X, i0, i1, k0, k1, self.limit, table)
+            fill(kind, self.X, self.centre, i0, i1, k0, k1, self.limit, table)
             tables.append(table)
         return tables
 
@@ -127,13 +130,11 @@ class _Blocks:
             self._prepare(self.engine, self._workspace // 2)
 
     def _prepare(self, engine: Engine, budget: int) -> None:
-        right = _Tables("right", engine.right, self.Q, engine.right_rows[0], engine.real, budget)
+        right = _Tables("right", engine, self.Q, budget)
         if self.P is self.Q and _same(engine.left, engine.right):
             left = right
         else:
-            left = _Tables(
-                "left", engine.left, self.P, engine.left_rows[0], engine.real, budget - right.bytes * right.kept
-            )
+            left = _Tables("left", engine, self.P, budget - right.bytes * right.kept)
         self._left[id(engine)], self._right[id(engine)] = left, right
 
     def in_flight(self) -> int:

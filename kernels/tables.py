@@ -16,6 +16,7 @@ from numba.extending import overload
 
 from otdist.kernels.entries import like, scan, zero_like
 from otdist.kernels.jit import STRICT, kernel
+from otdist.kernels.terms import read_bin, term
 from otdist.kernels.vecmath import exp, fma, log_ratio, select
 
 # Stands for an infinite factor: times an entry >= 2^-300 it exceeds LOST, times 0 it vanishes, and no sum overflows.
@@ -62,19 +63,27 @@ class Reciprocal(NamedTuple):
     """1/p; INFINITE at 0."""
 
 
-def entry(kind, x):
-    """The function `kind` of one entry, in the type of x."""
+class Deviation(NamedTuple):
+    """p - m, m the entry of the centre."""
+
+
+class MinusLogRatio(NamedTuple):
+    """-log(p/m), p > 0."""
+
+
+def entry(kind, x, m):
+    """The function `kind` of one entry, in the type of x; m is the entry of the centre."""
 
 
 def _scaled(real):
-    def of(kind, x):
+    def of(kind, x, m):
         return max(real(kind.c) * x, real(kind.floor))
 
     return of
 
 
 def _root(real):
-    def of(kind, x):
+    def of(kind, x, m):
         return real(kind.c) * np.sqrt(x)
 
     return of
@@ -84,7 +93,7 @@ def _root_rest(real):
     zero, two = real(0), real(2)
     one = real(1)
 
-    def of(kind, x):
+    def of(kind, x, m):
         r = np.sqrt(x)
         rest = fma(-r, r, x) / select(r == zero, one, two * r)
         return select(r == zero, zero, rest)
@@ -93,7 +102,7 @@ def _root_rest(real):
 
 
 def _minus_log(real):
-    def of(kind, x):
+    def of(kind, x, m):
         y = kind.c * x
         return select(x == 0.0, INFINITE, -min(log_ratio(y, 1.0, y - 1.0).log, kind.ceiling))
 
@@ -101,7 +110,7 @@ def _minus_log(real):
 
 
 def _power(real):
-    def of(kind, x):
+    def of(kind, x, m):
         y = kind.c * x
         value = kind.scale * exp(kind.a * log_ratio(y, 1.0, y - 1.0).log)
         return select(x == 0.0, INFINITE if kind.a < 0.0 else 0.0, value)
@@ -110,16 +119,26 @@ def _power(real):
 
 
 def _square(real):
-    return lambda kind, x: x * x
+    return lambda kind, x, m: x * x
 
 
 def _reciprocal(real):
     one = real(1)
     infinite = real(INFINITE) if real is np.float64 else real(np.inf)
-    return lambda kind, x: select(x == real(0), infinite, one / select(x == real(0), one, x))
+    return lambda kind, x, m: select(x == real(0), infinite, one / select(x == real(0), one, x))
+
+
+def _deviation(real):
+    return lambda kind, x, m: x - m
+
+
+def _minus_log_ratio(real):
+    return lambda kind, x, m: -log_ratio(x, m, x - m).log
 
 
 ENTRIES = {
+    Deviation: _deviation,
+    MinusLogRatio: _minus_log_ratio,
     Scaled: _scaled,
     Root: _root,
     RootRest: _root_rest,
@@ -131,23 +150,24 @@ ENTRIES = {
 
 
 @overload(entry, jit_options=STRICT)
-def _entry_of(kind, x):
+def _entry_of(kind, x, m):
     return ENTRIES[kind.instance_class](np.float32 if x == types.float32 else np.float64)
 
 
 @kernel
-def fill(kind, X, i0, i1, k0, k1, limit, table):
+def fill(kind, X, centre, i0, i1, k0, k1, limit, table):
     """table[r, k] = kind of X[i0 + r, k0 + k]; rows with an infinite limit, and the padding, count as empty."""
     bins = k1 - k0
     zero = zero_like(table)
-    nothing = entry(kind, zero)
+    nothing = entry(kind, zero, zero)
+    middle = centre[k0:k1]
     for r in range(table.shape[0]):
         out = table[r]
         padding = out
         if i0 + r < i1 and limit[i0 + r] < np.inf:
             row = X[i0 + r][k0:k1]
             for k in range(bins):
-                out[k] = entry(kind, like(zero, row[k]))
+                out[k] = entry(kind, like(zero, row[k]), like(zero, middle[k]))
             padding = out[bins:]
         for k in range(padding.size):
             padding[k] = select(nothing == INFINITE, zero, nothing)
@@ -205,3 +225,26 @@ def entropies(X, i0, i1, c, limit, H, A):
                 a += abs(v)
             H[i] += h
             A[i] += a
+
+
+@kernel
+def about_centre(tag, X, centre, i0, i1, swap, H, spread, length):
+    """Per row, d and l the deviations from the centre m and their logarithmic counterparts log(x/m).
+
+    H: sum of the terms of `tag`, of (m, x) if `swap`; spread: the greater of sum d^2/m and sum m l^2;
+    length: sum |d|. 0 < x, m for `spread` to mean anything.
+    """
+    for i in range(i0, i1):
+        h, squares, logs, lengths = 0.0, 0.0, 0.0, 0.0
+        row = X[i]
+        for k0 in range(0, row.size, 1024):
+            part, middle = row[k0 : min(k0 + 1024, row.size)], centre[k0 : min(k0 + 1024, row.size)]
+            for k in range(part.size):
+                x, m = np.float64(part[k]), middle[k]
+                there = read_bin(x, m)
+                back = read_bin(m, x)
+                h += select(swap, term(tag, back).value, term(tag, there).value)
+                squares += there.d * there.d / m
+                logs += select(x == 0.0, 0.0, m * there.ratio.log * there.ratio.log)
+                lengths += abs(there.d)
+        H[i], spread[i], length[i] = h, max(squares, logs), lengths

@@ -16,7 +16,16 @@ from numba import njit, types
 from numba.extending import overload
 
 from otdist.kernels.jit import STRICT
-from otdist.kernels.vecmath import JS_BOTTOM, JS_SCALE, JS_TOP, exp_and_expm1, log_ratio, power_and_less_one, select
+from otdist.kernels.vecmath import (
+    JS_BOTTOM,
+    JS_SCALE,
+    JS_TOP,
+    exp_and_expm1,
+    log_ratio,
+    power_and_less_one,
+    quotient,
+    select,
+)
 
 
 class TV(NamedTuple):
@@ -164,17 +173,17 @@ def _l2(c):
 
 
 def _hellinger(c):
-    zero, half, one = c(0), c(0.5), c(1)
+    zero, half = c(0), c(0.5)
     tiny = c(2.0**-63) if c is np.float32 else c(2.0**-540)
 
     def formula32(tag, x):
         a = max(np.sqrt(x.p), tiny)
         b = max(np.sqrt(x.q), tiny)
-        w = x.d / (a + b)
-        h = half * w * (one / (a * b))  # one division for both derivatives; a b >= 2^-126
-        return Term(
-            half * w * w, select(x.p == zero, zero, h * b), select(x.q == zero, zero, -h * a), zero, np.sqrt(x.p * x.q)
-        )
+        w = quotient(x.d, a + b)
+        h = quotient(half * w, a * b)  # a b >= 2^-126
+        dp = select(x.p == zero, zero, h * b)
+        dq = select(x.q == zero, zero, -h * a)
+        return Term(half * w * w, dp, dq, zero, select(x.p == zero, zero, select(x.q == zero, zero, a * b)))
 
     def formula64(tag, x):
         a = max(np.sqrt(x.p), tiny)
@@ -192,7 +201,7 @@ def _pearson(c):
     tiny = c(2.0**-62) if c is np.float32 else c(5e-324)
 
     def formula32(tag, x):
-        g = x.d / max(x.q, tiny)
+        g = quotient(x.d, max(x.q, tiny))
         return Term(x.d * g, two * g, -g * (g + two), select(x.q == zero, x.p, zero), zero)
 
     def formula64(tag, x):
@@ -209,7 +218,7 @@ def _symmetric(c):
     tiny = c(2.0**-62) if c is np.float32 else c(5e-324)
 
     def formula(tag, x):
-        t = x.d / max(x.p + x.q, tiny)
+        t = quotient(x.d, max(x.p + x.q, tiny))
         return Term(x.d * t, t * (two - t), -t * (two + t), zero, zero)
 
     return formula
@@ -236,7 +245,7 @@ def _js(c):
 
     def formula32(tag, x):
         s = x.p + x.q
-        r = one / max(s, tiny)
+        r = quotient(one, max(s, tiny))
         z = np.sqrt((two * x.p * r) * (two * x.q * r))
         shape = (n0 + z * (n1 + z * (n2 + z * (n3 + z)))) / (m0 + z * (m1 + z * (m2 + z * (m3 + z))))
         dp = select(x.p == zero, zero, half * log_ratio(two * x.p, s, x.d).log)
@@ -277,19 +286,20 @@ def _alpha(c):
     tiny = c(2.0**-62) if c is np.float32 else c(5e-324)
 
     def finish(tag, x, series, small, z, gain, slope, affinity):
-        a, b = c(tag.alpha), c(tag.b)
+        b = c(tag.b)
+        over_a, over_b = one / c(tag.alpha), one / b
         no_p = x.p == zero
         no_q = x.q == zero
         steep = b > zero
-        gain = select(no_p, zero, select(no_q, -x.p / b, gain))
-        value = select(small, x.q * z * z * series, (gain - x.d) / a)
+        gain = select(no_p, zero, select(no_q, -x.p, gain)) * over_b
+        value = select(small, x.q * z * z * series, (gain - x.d) * over_a)
         lost = select(no_q, select(steep, x.p, zero), zero)
-        edge = one / abs(b)
+        edge = abs(over_b)
         # e^{aL} - 1 from e^y - 1 near p = q, from the affinity elsewhere
-        q = max(x.q, tiny)
-        rise = select(x.ratio.near, (slope * b * x.p + x.d) / q, affinity / q - one)
-        dp = select(no_p, select(steep, -edge, zero), select(no_q, select(steep, inf, edge), slope))
-        dq = select(no_p, one / a, select(no_q, select(steep, -inf, zero), -rise / a))
+        rise = quotient(select(x.ratio.near, slope * x.p + x.d, affinity), max(x.q, tiny))
+        rise -= select(x.ratio.near, zero, one)
+        dp = select(no_p, select(steep, -edge, zero), select(no_q, select(steep, inf, edge), slope * over_b))
+        dq = select(no_p, over_a, select(no_q, select(steep, -inf, zero), -rise * over_a))
         shared = select(no_p, zero, select(no_q, zero, affinity))
         return Term(select(lost > zero, zero, value), dp, dq, lost, shared)
 
@@ -302,8 +312,7 @@ def _alpha(c):
         t = x.ratio.t
         rest = (t + t) * (one + t * t * x.ratio.tail)
         power, less = power_and_less_one(c(tag.b_high), c(tag.b_low), x.ratio.exponent, rest)
-        b = c(tag.b)
-        return finish(tag, x, series, small, z, x.p * less / b, less / b, x.p * power)
+        return finish(tag, x, series, small, z, x.p * less, less, x.p * power)
 
     def formula64(tag, x):
         c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11 = tag.taylor
@@ -314,9 +323,7 @@ def _alpha(c):
         series = c0 + z * (c1 + z * (c2 + z * (c3 + z * (c4 + z * (c5 + z * high)))))
         b = tag.b
         root, less = exp_and_expm1(half * b * length)  # p e^y as (p root) root: e^y alone may overflow
-        return finish(
-            tag, x, series, small, z, (x.p * less) * (less + 2.0) / b, less * (less + 2.0) / b, (x.p * root) * root
-        )
+        return finish(tag, x, series, small, z, (x.p * less) * (less + 2.0), less * (less + 2.0), (x.p * root) * root)
 
     finish = njit(**STRICT)(finish)
     return formula32 if c is np.float32 else formula64

@@ -14,7 +14,7 @@ from numba.extending import overload
 
 from otdist.kernels.entries import zero_like
 from otdist.kernels.jit import INLINE, STRICT, kernel
-from otdist.kernels.vecmath import JS_BOTTOM, JS_TOP, LN2, as_float, exponent_gap, scale_down
+from otdist.kernels.vecmath import JS_BOTTOM, JS_TOP, LN2, as_float, exponent_gap, quotient, scale_down
 
 # Columns that stay in the first-level cache while all rows of the block pass.
 STRIPE_BYTES = 2**15
@@ -72,7 +72,7 @@ def _squared_distance(real):
 def _harmonic(real):
     def of(tag, p, x, q, y):
         d = p - q
-        return d * (d / (p + q))
+        return d * quotient(d, p + q)
 
     return of
 
@@ -84,7 +84,7 @@ def _jensen_shannon(real):
 
     def of(tag, p, x, q, y):
         d = p - q
-        r = one / (p + q)
+        r = quotient(one, p + q)
         z = (x * y) * r
         top = a0 + z * (a1 + z * (a2 + z * (a3 + z)))
         bottom = b0 + z * (b1 + z * (b2 + z * (b3 + z)))

@@ -187,6 +187,21 @@ bits_max = _bits_extreme(">", 0)
 bits_min = _bits_extreme("<", 1)
 
 
+@njit(forceinline=True, fastmath={"nnan", "nsz", "contract", "arcp", "ninf"}, error_model="numpy")
+def _estimate(x):
+    """With `ninf` and `arcp` the quotient becomes an estimate and a Newton step: 1.2e-7, and the divider stays free."""
+    return ONE_32 / x
+
+
+def quotient(x, y):
+    """x/y; float32: of y in [2^-126, 2^125]."""
+
+
+@overload(quotient, jit_options=STRICT)
+def _quotient_of(x, y):
+    return (lambda x, y: x * _estimate(y)) if y == types.float32 else (lambda x, y: x / y)
+
+
 def atanh_tail(u):
     """(atanh t - t)/t^3 at u = t^2 <= 0.04."""
 
@@ -231,7 +246,7 @@ def _log_ratio_of(p, q, d):
             k = as_float(e)
             near = k == zero
             m = scale_down(p, e)
-            t = select(near, d, m - q) / (m + q)
+            t = quotient(select(near, d, m - q), m + q)
             u = t * t
             tail = atanh_tail(u)
             return Ratio(k * ln2 + two * t * (one + u * tail), near, t, tail, k)
