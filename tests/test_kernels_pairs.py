@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from otdist.kernels import terms, threads
+from otdist.kernels.engines import engine_for
 from otdist.kernels.pairs import COLUMNS, ROWS, all_pairs, nearest
 from otdist.kernels.rows import IDENTITY, LOGARITHM, ROOT, Finish
 from otdist.kernels.settle import recompute
@@ -106,6 +107,27 @@ def test_duplicates_are_exactly_zero(name):
     p = histograms(9, 65, np.float64, 3)
     assert (np.diagonal(matrix(*DOUBLE[name], p, p.copy())) == 0).all()
     assert (np.diagonal(matrix(*DOUBLE[name], p, p)) == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name", ["kl", "jeffreys"])
+def test_rows_close_about_their_mean(name, dtype):
+    """Products of deviations from the mean of the right rows: near, equal, empty and far rows on the left."""
+    tag, finish = DOUBLE[name]
+    rng = np.random.default_rng(7)
+    base = rng.dirichlet(np.ones(1300))
+    for error in (0.3, 1e-3, 1e-6, 0.0):
+        q = base * (1 + error * rng.uniform(-1, 1, (40, 1300)))
+        p = base * (1 + error * rng.uniform(-1, 1, (9, 1300)))
+        p[1], p[2], p[3] = q[5], q.mean(0), rng.dirichlet(np.full(1300, 0.1))
+        p[4], p[5, ::3] = np.eye(1300)[7], 0.0
+        p, q = ((x / x.sum(1, keepdims=True)).astype(dtype) for x in (p, q))
+        assert engine_for(tag, finish, p[:3], q, True).centre is not None
+        assert_same(matrix(tag, finish, p, q), by_pairs(tag, finish, p, q), dtype)
+        assert_same(matrix(tag, finish, p[:3], q), by_pairs(tag, finish, p[:3], q), dtype)
+        q[3, 11] = 0.0
+        assert engine_for(tag, finish, p[:3], q, True).centre is None
+        assert_same(matrix(tag, finish, p, q), by_pairs(tag, finish, p, q), dtype)
 
 
 @pytest.mark.parametrize("name", ["kl", "pearson", "cross entropy", "alpha"])
