@@ -262,8 +262,8 @@ def _centred(tag: Any, p: Rows, q: Rows, centre: Array) -> Engine:
         magnitude = np.minimum(spread, math.log(CLOSE) * length) if x is p and type(tag) is KL else spread
         sides.append(_rows(np.maximum(limit, 2.0 * _cut(x) * np.maximum(magnitude, H)), H))
     pair: tuple[Any, ...] = (Deviation(), MinusLogRatio())
-    terms = (pair, pair[::-1]) if type(tag) is Jeffreys else (pair[:1], pair[1:])
-    return Engine(*terms, *sides, np.float64, centre=centre)
+    left, right = (pair, pair[::-1]) if type(tag) is Jeffreys else (pair[:1], pair[1:])
+    return Engine(left, right, sides[0], sides[1], np.float64, centre=centre)
 
 
 def _kl(tag: Any, finish: Any, p: Rows, q: Rows, normalized: bool) -> Engine:

@@ -14,7 +14,7 @@ from otdist.kernels.jit import INLINE, kernel
 from otdist.kernels.vecmath import bits_max, bits_min
 
 # flags of a row
-INVALID, HUGE = 1, 2
+INVALID, HUGE, FAINT = 1, 2, 4
 
 
 def like(one, x):

@@ -66,7 +66,8 @@ class Wide(CompilerBase):  # type: ignore[misc]
 # Everything of fast-math except `ninf`: infinities carry meaning here, and `ninf` swaps divisions for 14-bit
 # reciprocals.
 FAST = frozenset({"nnan", "nsz", "arcp", "contract", "afn", "reassoc"})
-# Nothing here allocates, so no reference is counted; helpers are never called from Python: a third less to compile.
+# Nothing here allocates, so no reference is counted (hence a part of an array is returned in a tuple), and helpers are
+# never called from Python: a third less to compile.
 _LEAN = {"error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
 _HELPER = {**_LEAN, "forceinline": True, "no_cpython_wrapper": True}
 # Of helpers that dissolve into their callers: loops, whose sums may be reordered ...

@@ -10,8 +10,9 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
+from otdist.kernels.faint import store
 from otdist.kernels.jit import INLINE, STRICT, kernel
-from otdist.kernels.rows import LOGARITHM, finish_row, power_of, row_of, store
+from otdist.kernels.rows import LOGARITHM, finish_row, power_of, row_of
 from otdist.kernels.terms import KL, Alpha, Bin, CrossEntropy, Jeffreys, Term, term
 from otdist.kernels.vecmath import Ratio, exp_and_expm1, log_ratio, maximum, select
 
@@ -188,5 +189,5 @@ def logit_rows(tag, finish, P, Q, ip, iq, V, GP, GQ, WP, WQ, r0, r1):
         if finish.kind == LOGARITHM and lost == 0.0 and not SAFE[0] < affinity < SAFE[1]:
             f = finish.scale
             V[r] = f * _log_affinity(power_of(tag), p, q, top_p, log_p, top_q, log_q, WP, WQ)
-        _through_softmax(row_of(GP, r), WP, p, top_p, log_p, f, V[r] == np.inf)
-        _through_softmax(row_of(GQ, r), WQ, q, top_q, log_q, f, V[r] == np.inf)
+        _through_softmax(row_of(GP, r)[0], WP, p, top_p, log_p, f, V[r] == np.inf)
+        _through_softmax(row_of(GQ, r)[0], WQ, q, top_q, log_q, f, V[r] == np.inf)

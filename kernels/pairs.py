@@ -21,6 +21,7 @@ import numpy as np
 
 from otdist.kernels import threads
 from otdist.kernels.engines import BINS, SYMMETRIC, Array, Engine, engine_for
+from otdist.kernels.faint import faint_pairs
 from otdist.kernels.rows import LOGARITHM, ROOT
 from otdist.kernels.settle import NEAR, keep_least, mirror, recompute, refine, settle, settle_logarithm
 from otdist.kernels.tables import Scaled, fill
@@ -198,7 +199,9 @@ class _Blocks:
         if todo.size and type(self.tag) in NEAR and self.finish.kind != LOGARITHM:
             todo = todo[: refine(self.tag, self.finish, self.P, self.Q, i0, j0, columns, todo, D, a, b)]
         if todo.size:
-            recompute(self.tag, self.finish, self.P, self.Q, i0, j0, columns, todo, D, a, b)
+            todo = todo[: recompute(self.tag, self.finish, self.P, self.Q, i0, j0, columns, todo, D, a, b)]
+        if todo.size:
+            faint_pairs(self.tag, self.finish, self.P, self.Q, i0, j0, columns, todo, D, a, b)
         self._free.append(buffers)
 
     def _settle(self, engine: Engine, block: tuple[Any, ...], todo: Array, buffers: _Buffers) -> int:

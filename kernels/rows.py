@@ -17,14 +17,14 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
-from otdist.kernels.entries import HUGE, INVALID, bit_limits, like, total, zero_like
+from otdist.kernels.entries import FAINT, HUGE, INVALID, bit_limits, like, total, zero_like
 from otdist.kernels.jit import INLINE, kernel
 from otdist.kernels.terms import Alpha, Hellinger, Support, read_bin, term
 from otdist.kernels.vecmath import bits_max, bits_min, select
 
 SEGMENT = 2048
 IDENTITY, ROOT, LOGARITHM = 0, 1, 2
-# Affinities outside are summed again in logarithms.
+# Affinities outside are summed again in logarithms (``faint.py``).
 SAFE_AFFINITY = (1e-280, 1e280)
 
 
@@ -148,25 +148,25 @@ def _segment_of(tag, p, q, a, b, gp, gq):
 
 
 def row_of(array, r):
-    """Row r, or None of None: the kernels with and without a gradient are one text."""
+    """(row r,), or None of None: the kernels with and without a gradient are one text."""
 
 
 @overload(row_of, jit_options=INLINE)
 def _row_of(array, r):
     if array == types.none:
-        return lambda array, r: None
-    return lambda array, r: array[r]
+        return lambda array, r: (None,)
+    return lambda array, r: (array[r],)
 
 
 def part(array, k0, k1):
-    """array[k0:k1], or None of None."""
+    """(array[k0:k1],), or None of None."""
 
 
 @overload(part, jit_options=INLINE)
 def _part_of(array, k0, k1):
     if array == types.none:
-        return lambda array, k0, k1: None
-    return lambda array, k0, k1: array[k0:k1]
+        return lambda array, k0, k1: (None,)
+    return lambda array, k0, k1: (array[k0:k1],)
 
 
 def _adjust(g, f, h, row):
@@ -196,11 +196,11 @@ def _adjust_of(g, f, h, row):
     return adjust
 
 
-def _through_sum(g, p, a, infinite):
+def through_sum(g, p, a, infinite):
     """Gradient through p/sum(p): g <- a (g - <g, a p>). Where the value is inf only the bins at fault keep theirs."""
 
 
-@overload(_through_sum, jit_options=INLINE)
+@overload(through_sum, jit_options=INLINE)
 def _through_sum_of(g, p, a, infinite):
     if g == types.none:
         return lambda g, p, a, infinite: None
@@ -231,58 +231,6 @@ def _power_of_of(tag):
     return lambda tag: power
 
 
-def store(g, k, x):
-    """g[k] = x, or nothing."""
-
-
-@overload(store, jit_options=INLINE)
-def _store_of(g, k, x):
-    if g == types.none:
-        return lambda g, k, x: None
-
-    def write(g, k, x):
-        g[k] = x
-
-    return write
-
-
-@njit(**INLINE)
-def _exponent(tag, p, q):
-    """log of p^a q^(1-a), -inf at empty bins."""
-    a = power_of(tag)
-    if q == 0.0 or (p == 0.0 and a > 0.0):
-        return -np.inf
-    return (a * np.log(p) if a > 0.0 else 0.0) + (1.0 - a) * np.log(q)
-
-
-def _log_affinity(tag, scale, p, q, a, b, gp, gq):
-    """log sum p^a q^(1-a) where the sum itself leaves the range of float64, and the gradients of scale times it."""
-
-
-@overload(_log_affinity, jit_options=INLINE)
-def _log_affinity_of(tag, scale, p, q, a, b, gp, gq):
-    if tag.instance_class not in (Alpha, Hellinger):
-        return lambda tag, scale, p, q, a, b, gp, gq: -np.inf
-
-    def log_affinity(tag, scale, p, q, a, b, gp, gq):
-        top, total = -np.inf, 0.0
-        for k in range(p.size):
-            top = max(top, _exponent(tag, np.float64(p[k]) * a, np.float64(q[k]) * b))
-        if top == -np.inf:
-            return top
-        for k in range(p.size):
-            total += np.exp(_exponent(tag, np.float64(p[k]) * a, np.float64(q[k]) * b) - top)
-        power = power_of(tag)
-        for k in range(p.size):
-            x, y = np.float64(p[k]) * a, np.float64(q[k]) * b
-            share = scale * np.exp(_exponent(tag, x, y) - top) / total
-            store(gp, k, power * share / x if x > 0.0 else 0.0)
-            store(gq, k, (1.0 - power) * share / y if y > 0.0 else 0.0)
-        return top + np.log(total)
-
-    return log_affinity
-
-
 @njit(**INLINE)
 def row_value(tag, finish, p, q, a, b, gp, gq):
     """Value, sums and flags of one pair of rows scaled by a, b; writes the gradients in terms of the scaled rows."""
@@ -291,7 +239,7 @@ def row_value(tag, finish, p, q, a, b, gp, gq):
     flags = 0
     for k0 in range(0, p.size, SEGMENT):
         k1 = min(k0 + SEGMENT, p.size)
-        sums, _least, greatest = _segment(tag, p[k0:k1], q[k0:k1], a, b, part(gp, k0, k1), part(gq, k0, k1))
+        sums, _least, greatest = _segment(tag, p[k0:k1], q[k0:k1], a, b, part(gp, k0, k1)[0], part(gq, k0, k1)[0])
         if greatest > huge:
             flags |= INVALID if greatest > largest else HUGE
         value += sums.value
@@ -302,9 +250,7 @@ def row_value(tag, finish, p, q, a, b, gp, gq):
     if lost > 0.0:
         value = np.inf
     if finish.kind == LOGARITHM and lost == 0.0 and not SAFE_AFFINITY[0] < affinity < SAFE_AFFINITY[1]:
-        drift = 0.0 if finish.literal else finish.alpha * np.log(sum_p * a) + (1.0 - finish.alpha) * np.log(sum_q * b)
-        log_b = _log_affinity(tag, finish.scale, p, q, a, b, gp, gq)
-        return finish.scale * (log_b - drift), sum_p, sum_q, flags
+        return np.nan, sum_p, sum_q, flags | FAINT
     v, f, h_p, h_q = finish_row(finish, value, affinity, sum_p * a, sum_q * b)
     _adjust(gp, f, h_p, p)
     _adjust(gq, f, h_q, p if power_of(tag) == 0.0 else q)
@@ -320,8 +266,8 @@ def rows(tag, finish, P, Q, ip, iq, normalize, V, S, F, GP, GQ, r0, r1):
         if normalize:
             a = 1.0 / total(p)
             b = 1.0 / total(q)
-        gp, gq = row_of(GP, r), row_of(GQ, r)
+        gp, gq = row_of(GP, r)[0], row_of(GQ, r)[0]
         V[r], S[r, 0], S[r, 1], F[r] = row_value(tag, finish, p, q, a, b, gp, gq)
-        if normalize:
-            _through_sum(gp, p, a, V[r] == np.inf)
-            _through_sum(gq, q, b, V[r] == np.inf)
+        if normalize and not F[r] & FAINT:
+            through_sum(gp, p, a, V[r] == np.inf)
+            through_sum(gq, q, b, V[r] == np.inf)

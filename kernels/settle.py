@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 from numba.extending import overload
 
+from otdist.kernels.entries import FAINT
 from otdist.kernels.jit import INLINE, STRICT, kernel
 from otdist.kernels.rows import ROOT, row_value
 from otdist.kernels.tables import LOST
@@ -163,10 +164,16 @@ def refine(tag, finish, P, Q, i0, j0, columns, todo, D, a, b):
 
 @kernel
 def recompute(tag, finish, P, Q, i0, j0, columns, todo, D, a, b):
-    """D[a + i, b + j] from rows i0 + i, j0 + j for every pair listed in `todo`."""
+    """D[a + i, b + j] from rows i0 + i, j0 + j for every pair listed; moves those of faint affinity to the front."""
+    count = 0
     for r in range(todo.size):
         i, j = todo[r] // columns, todo[r] % columns
-        D[a + i, b + j] = row_value(tag, finish, P[i0 + i], Q[j0 + j], 1.0, 1.0, None, None)[0]
+        value, _p, _q, flags = row_value(tag, finish, P[i0 + i], Q[j0 + j], 1.0, 1.0, None, None)
+        D[a + i, b + j] = value
+        if flags & FAINT:
+            todo[count] = todo[r]
+            count += 1
+    return count
 
 
 @kernel

@@ -17,7 +17,8 @@ import numpy as np
 from otdist._arrays import Array, Door, enter, refuse_values
 from otdist.catalogue import Plan, choose, flag
 from otdist.kernels import threads
-from otdist.kernels.entries import HUGE, INVALID, inspect
+from otdist.kernels.entries import FAINT, HUGE, INVALID, inspect
+from otdist.kernels.faint import faint_rows
 from otdist.kernels.logits import logit_rows
 from otdist.kernels.rows import LOGARITHM, ROOT, rows
 from otdist.kernels.terms import L2, Pearson, alpha_tag
@@ -254,7 +255,10 @@ def redo_pairs(plan: Plan, P: Array, Q: Array, i: Array, j: Array) -> Array:
 
 def _row_kernel(plan: Plan, p: Rows, q: Rows, *rest: Any, normalize: bool) -> None:
     value, sums, flags, gp, gq, a, b = rest
-    rows(plan.tag, plan.finish, p.data, q.data, p.index, q.index, normalize, value, sums, flags, gp, gq, a, b)
+    pair = (plan.tag, plan.finish, p.data, q.data, p.index, q.index, normalize, value)
+    rows(*pair, sums, flags, gp, gq, a, b)
+    if np.any(flags[a:b] & FAINT):
+        faint_rows(*pair, flags, gp, gq, a, b)
 
 
 def check_sums(r: Rows, sums: Array, normalize: Any, door: Door) -> None:
