@@ -62,13 +62,3 @@ def number(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: found {type(value).__name__}; pass a real number")
     return float(value)
-
-
-def log_base(base: float | None) -> float:
-    """The natural logarithm of the base, 1 for None."""
-    if base is None:
-        return 1.0
-    value = number("base", base)
-    if not (0 < value < math.inf and value != 1):
-        raise ValueError(f"base: found {value!r}; the base of the logarithm must be positive, finite and not 1")
-    return math.log(value)

@@ -96,7 +96,8 @@ class Generator:
             raise ValueError(f"slope: found {self.slope}; give lim f(u)/u for u -> inf, a number or inf")
 
 
-def _log_scale(base: float | None) -> float:
+def log_scale(base: float | None) -> float:
+    """What turns natural logarithms into those of the base."""
     if base is None:
         return 1.0
     if isinstance(base, bool) or not isinstance(base, (int, float, np.integer, np.floating)):
@@ -167,20 +168,20 @@ def _chi2(kind: str = "pearson") -> Plan:
 
 
 def _kl(base: float | None = None) -> Plan:
-    return Plan(terms.KL(), _sum(_log_scale(base)))
+    return Plan(terms.KL(), _sum(log_scale(base)))
 
 
 def _js(base: float | None = None, convention: str | None = None) -> Plan:
     twice = 2.0 if choose("convention", convention, (None, "wgan")) else 1.0
-    return Plan(terms.JS(), _sum(twice * _log_scale(base)))
+    return Plan(terms.JS(), _sum(twice * log_scale(base)))
 
 
 def _js_distance(base: float | None = None) -> Plan:
-    return Plan(terms.JS(), _root(math.sqrt(_log_scale(base))), degree=0.5)
+    return Plan(terms.JS(), _root(math.sqrt(log_scale(base))), degree=0.5)
 
 
 def _jeffreys(base: float | None = None) -> Plan:
-    return Plan(terms.Jeffreys(), _sum(_log_scale(base)))
+    return Plan(terms.Jeffreys(), _sum(log_scale(base)))
 
 
 def _power(alpha: float, scale: float) -> Plan:
@@ -211,7 +212,7 @@ def _tsallis(alpha: float) -> Plan:
 
 
 def _renyi(alpha: float, base: float | None = None) -> Plan:
-    alpha, scale = _order(alpha, 0.0), _log_scale(base)
+    alpha, scale = _order(alpha, 0.0), log_scale(base)
     if alpha == 1.0:
         return _kl(base)
     if alpha == 0.0:
@@ -225,15 +226,15 @@ def _renyi(alpha: float, base: float | None = None) -> Plan:
 
 
 def _bhattacharyya(base: float | None = None) -> Plan:
-    return Plan(terms.Hellinger(), Finish(LOGARITHM, -_log_scale(base), -1.0, 0.5, False), degree=0.0)
+    return Plan(terms.Hellinger(), Finish(LOGARITHM, -log_scale(base), -1.0, 0.5, False), degree=0.0)
 
 
 def _cross_entropy(base: float | None = None) -> Plan:
-    return Plan(terms.CrossEntropy(0.0), _sum(_log_scale(base)), degree=None)
+    return Plan(terms.CrossEntropy(0.0), _sum(log_scale(base)), degree=None)
 
 
 def _entropy(base: float | None = None) -> Plan:
-    return Plan(terms.Entropy(0.0), _sum(_log_scale(base)), degree=None)
+    return Plan(terms.Entropy(0.0), _sum(log_scale(base)), degree=None)
 
 
 _DECLARED = [

@@ -21,6 +21,7 @@ import numpy as np
 from otdist import _moments, _normal
 from otdist._arrays import Door, enter
 from otdist._normal import Array
+from otdist.catalogue import log_scale
 
 __all__ = ["bhattacharyya", "fit", "frechet_distance", "hellinger", "kl", "renyi", "w2"]
 
@@ -63,12 +64,12 @@ def kl(m1: Any, S1: Any, m2: Any, S2: Any, *, base: float | None = None) -> Any:
     >>> float(gaussian.kl([3.0], [[1.0]], [0.0], [[1.0]]))
     4.5
     """
-    unit = _moments.log_base(base)
+    scale = log_scale(base)
     pair = _read(m1, S1, m2, S2)
     s, same = pair.compare()
     with np.errstate(all="ignore"):
         value = np.sum(_normal.excess(s.delta, _normal.log_lam(s)), axis=-1) / 2 + _square(s.mean) / 2
-    return pair.door.leave(np.where(same, value, np.inf) / unit)
+    return pair.door.leave(scale * np.where(same, value, np.inf))
 
 
 def bhattacharyya(m1: Any, S1: Any, m2: Any, S2: Any, *, base: float | None = None) -> Any:
@@ -99,9 +100,9 @@ def bhattacharyya(m1: Any, S1: Any, m2: Any, S2: Any, *, base: float | None = No
     >>> float(gaussian.bhattacharyya([2.0], [[1.0]], [0.0], [[1.0]]))
     0.5
     """
-    unit = _moments.log_base(base)
+    scale = log_scale(base)
     pair = _read(m1, S1, m2, S2)
-    return pair.door.leave(_overlap(pair) / unit)
+    return pair.door.leave(scale * _overlap(pair))
 
 
 def hellinger(m1: Any, S1: Any, m2: Any, S2: Any, *, squared: bool = False) -> Any:
@@ -170,7 +171,7 @@ def renyi(m1: Any, S1: Any, m2: Any, S2: Any, alpha: float, *, base: float | Non
     >>> float(gaussian.renyi([3.0], [[1.0]], [0.0], [[1.0]], 2.0))
     9.0
     """
-    unit, alpha = _moments.log_base(base), _moments.number("alpha", alpha)
+    scale, alpha = log_scale(base), _moments.number("alpha", alpha)
     if not 0 < alpha < math.inf:
         raise ValueError(f"alpha: found {alpha!r}; the order must be > 0 and finite")
     if alpha == 1:
@@ -185,7 +186,7 @@ def renyi(m1: Any, S1: Any, m2: Any, S2: Any, alpha: float, *, base: float | Non
         quadratic = alpha / 2 * np.sum(s.mean**2 / middle, axis=-1)
         value = factor * (_normal.renyi_volume(beta, s) / 2 + quadratic)
     defined = same & np.all(middle > 0, axis=-1)
-    return pair.door.leave(np.where(defined, value, np.inf) / unit)
+    return pair.door.leave(scale * np.where(defined, value, np.inf))
 
 
 def w2(m1: Any, S1: Any, m2: Any, S2: Any, *, squared: bool = False) -> Any:
