@@ -232,10 +232,7 @@ def _product_limits(p: Rows, low: float, high: float, other_has_zeros: bool) -> 
 
 
 def _centre(p: Rows, q: Rows) -> Array | None:
-    """Mean of the rows of q, if all of them lie close about it.
-
-    It depends on q alone: the rows of p may be worked off in parts.
-    """
+    """Mean of the rows of q, if all of them lie close about it (p may lie anywhere)."""
     Q = q.X
     if q.has_zeros or len(Q) < CROWD or not q.limits(2.0**-300, 2.0**300, 0.0).max() < 0.0:
         return None
