@@ -256,7 +256,7 @@ def _centred(tag: Any, p: Rows, q: Rows, centre: Array) -> Engine:
         work = lambda i0, i1: about_centre(tag, X, centre, i0, i1, swap, H, spread, length)  # noqa: B023, E731
         threads.run(work, threads.spans(len(X), max(1, 2**16 // X.shape[1])), 3.0 * X.size)
         limit = _product_limits(x, 2.0**-300, 2.0**300, False)
-        magnitude = np.minimum(spread, math.log(CLOSE) * length) if x is p and type(tag) is KL else spread
+        magnitude = spread if swap or type(tag) is Jeffreys else np.minimum(spread, math.log(CLOSE) * length)
         sides.append(_rows(np.maximum(limit, 2.0 * _cut(x) * np.maximum(magnitude, H)), H))
     pair: tuple[Any, ...] = (Deviation(), MinusLogRatio())
     left, right = (pair, pair[::-1]) if type(tag) is Jeffreys else (pair[:1], pair[1:])
