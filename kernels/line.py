@@ -7,9 +7,9 @@ need no difference of large sums:
     Laplace:  E k(x,x') + E k(y,y') - 2 E k(x,y) = (2/s) int U(t)^2 dt,   k = exp(-|x-y|/s),
               U(t) = sum over points z <= t of +-weight exp(-(t-z)/s)
 
-(exp(-|t|/s) is the autocorrelation of the one-sided exponential.) U decays between points, so a gap g following the
-value u adds u^2 (1 - exp(-2g/s)); the next value is (u + weight) + u (exp(-g/s) - 1), exact where a point of x meets one
-of y. For s -> infinity U becomes W.
+(exp(-|t|/s) is the autocorrelation of the one-sided exponential.) U decays between points, so a gap g after the value u
+adds u^2 (1 - exp(-2g/s)); the next value is (u + weight) + u (exp(-g/s) - 1), exact where a point of x meets one of y.
+For s -> infinity U becomes W.
 
 W is exact. Equal weights count in integers. Other weights are split in two parts, multiples of 2^-50 and of 2^-76,
 whose sums float64 holds without rounding whatever their order (weights at most 2, 2^27 of them): so equal multisets
@@ -115,19 +115,19 @@ def merge_twice(x, y, low, high, up, down, total, unit, scale):
     n, m = len(x), len(y)
     middle = (low + high) // 2
     i, k = cut(x, y, low), cut(x, y, middle)
-    j, l = low - i, middle - k
-    d, e = i * up - j * down, k * up - l * down
-    z, t = point_before(x, y, i, j) * scale, point_before(x, y, k, l) * scale
+    j, v = low - i, middle - k
+    d, e = i * up - j * down, k * up - v * down
+    z, t = point_before(x, y, i, j) * scale, point_before(x, y, k, v) * scale
     left = middle - low
     whole = 0.0
     while True:
-        steps = min(min(min(n - i, m - j), min(n - k, m - l)), min(left, BLOCK))
+        steps = min(min(min(n - i, m - j), min(n - k, m - v)), min(left, BLOCK))
         if steps <= 0:
             break
         part, other = 0.0, 0.0
         for _ in range(steps):
             p, q = np.float64(x[i]), np.float64(y[j])
-            r, s = np.float64(x[k]), np.float64(y[l])
+            r, s = np.float64(x[k]), np.float64(y[v])
             first, second = p <= q, r <= s
             here, there = select(first, p, q) * scale, select(second, r, s) * scale
             part += area(d, total, unit, here - z)
@@ -137,13 +137,13 @@ def merge_twice(x, y, low, high, up, down, total, unit, scale):
             i += step
             j += 1 - step
             k += stride
-            l += 1 - stride
+            v += 1 - stride
             d += select(first, up, -down)
             e += select(second, up, -down)
         whole += part + other
         left -= steps
     whole += merge(x, y, i, j, left, up, down, total, unit, scale)
-    return whole + merge(x, y, k, l, high - k - l, up, down, total, unit, scale)
+    return whole + merge(x, y, k, v, high - k - v, up, down, total, unit, scale)
 
 
 @kernel
@@ -162,74 +162,70 @@ def cramer(X, Y, up, down, total, unit, scale, parts, start, stop):
 
 
 @njit(**STRICT)
-def put(k, point, weight, index, z, coarse, fine, who):
-    """Write a point of the pool, its weight in two parts (integers have no second one)."""
-    c = (weight + COARSE) - COARSE
-    if abs(weight) > 2.0:
-        c = weight
-    z[k], coarse[k], fine[k] = point, c, ((weight - c) + FINE) - FINE
-    if who is not None:
-        who[k] = index
+def steps(n, m):
+    """Equal weights of x and of y as integers without a common factor; 1 and 0 where one is empty."""
+    if m == 0:
+        return 1, 0
+    common, rest = n, m
+    while rest > 0:
+        common, rest = rest, common % rest
+    return m // common, n // common
 
 
 @njit(**STRICT)
-def pool(x, y, order_x, order_y, a, b, scale, pooled, who):
-    """Merge two sorted rows with their weights, those of y negative, into `pooled`: points, weights in two parts.
-
-    `who`: the index in (x, y) as they came. Returns the total of x, the excess, and the total of both.
-    """
-    z, coarse, fine = pooled[0], pooled[1], pooled[2]
+def pool_equal(x, y, order_x, order_y, scale, pooled, who):
+    """Merge two sorted rows into `pooled`: points, integer weights, those of y negative, and zeros."""
     n, m = len(x), len(y)
-    up, down = 1.0, 0.0
-    if m > 0:
-        common, rest = n, m
-        while rest > 0:
-            common, rest = rest, common % rest
-        up, down = np.float64(m // common), np.float64(n // common)
+    z, coarse, fine = pooled[0], pooled[1], pooled[2]
+    fine[:] = 0.0
+    up, down = steps(n, m)
+    plus, minus = np.float64(up), -np.float64(down)
     i, j, k = 0, 0, 0
-    while k < n + m:
-        both = min(n - i, m - j)
-        if both > 0:
-            for _ in range(both):
-                p, q = np.float64(x[i]), np.float64(y[j])
-                first = p <= q
-                weight, index = select(first, up, -down), np.int64(0)
-                if order_x is not None:
-                    s, t = order_x[i], order_y[j]
-                    index = select(first, s, n + t)
-                    if a is not None:
-                        weight = select(first, a[s], -b[t])
-                put(k, select(first, p, q) * scale, weight, index, z, coarse, fine, who)
-                step = np.int64(first)
-                i += step
-                j += 1 - step
-                k += 1
-        elif i < n:
-            weight, index = up, np.int64(0)
-            if order_x is not None:
-                index = order_x[i]
-                if a is not None:
-                    weight = a[index]
-            put(k, np.float64(x[i]) * scale, weight, index, z, coarse, fine, who)
-            i += 1
+    while i < n and j < m:
+        for _ in range(min(n - i, m - j)):
+            p, q = np.float64(x[i]), np.float64(y[j])
+            first = p <= q
+            z[k], coarse[k] = select(first, p, q) * scale, select(first, plus, minus)
+            if who is not None:
+                who[k] = select(first, order_x[i], n + order_y[j])
+            step = np.int64(first)
+            i += step
+            j += 1 - step
             k += 1
-        else:
-            weight, index = -down, np.int64(0)
-            if order_x is not None:
-                index = n + order_y[j]
-                if a is not None:
-                    weight = -b[order_y[j]]
-            put(k, np.float64(y[j]) * scale, weight, index, z, coarse, fine, who)
-            j += 1
-            k += 1
+    for t in range(n - i):
+        z[k + t], coarse[k + t] = np.float64(x[i + t]) * scale, plus
+        if who is not None:
+            who[k + t] = order_x[i + t]
+    for t in range(m - j):
+        z[k + t], coarse[k + t] = np.float64(y[j + t]) * scale, minus
+        if who is not None:
+            who[k + t] = n + order_y[j + t]
+
+
+@njit(**STRICT)
+def pool(x, y, order_x, order_y, weights, scale, pooled, who):
+    """Merge two sorted rows into `pooled`: points, and weights in two parts, those of y negative.
+
+    `weights` as the points came, x then y; None: equal ones. `who` gets the indices into them, where there are orders.
+    Returns the total of x, the excess, and the total of both.
+    """
+    n, m = len(x), len(y)
+    pool_equal(x, y, order_x, order_y, scale, pooled, who)
+    if weights is None:
+        mass = np.float64(n * steps(n, m)[0])
+        return mass, 0.0, mass if m == 0 else 0.0
+    coarse, fine = pooled[1], pooled[2]
     cx, fx, cy, fy = 0.0, 0.0, 0.0, 0.0
     for k in range(n + m):
-        first = coarse[k] + fine[k] > 0.0
-        cx += select(first, coarse[k], 0.0)
-        fx += select(first, fine[k], 0.0)
-        cy -= select(first, 0.0, coarse[k])
-        fy -= select(first, 0.0, fine[k])
+        of_x = who[k] < n
+        w = weights[who[k]]
+        c = (w + COARSE) - COARSE
+        f = ((w - c) + FINE) - FINE
+        cx += select(of_x, c, 0.0)
+        fx += select(of_x, f, 0.0)
+        cy += select(of_x, 0.0, c)
+        fy += select(of_x, 0.0, f)
+        coarse[k], fine[k] = select(of_x, c, -c), select(of_x, f, -f)
     if m == 0:
         return cx + fx, 0.0, cx + fx
-    gap = (cx - cy) + (fx - fy)
-    return cx + fx, gap / (cy + fy), 0.0
+    return cx + fx, ((cx - cy) + (fx - fy)) / (cy + fy), 0.0

@@ -68,41 +68,47 @@ def energy_forward(pooled, excess, total, notes):
 
 
 @njit(**STRICT)
-def energy_backward(pooled, excess, total, notes, who, n, point_unit, unit, points, weights):
-    """Add w u' and u of every point to the gradients."""
+def scatter(notes, who, n, point_unit, level_unit, points, weights):
+    """Add w u' and u, in the first two notes, to the gradients of the points as they came; those of y by -w are -u."""
+    slope, level = notes[0], notes[1]
+    for k in range(len(who)):
+        points[who[k]] += point_unit * slope[k]
+        weights[who[k]] += select(who[k] < n, level_unit, -level_unit) * level[k]
+
+
+@njit(**STRICT)
+def energy_backward(pooled, excess, total, notes):
+    """Put w u'/2 and u/2 of every point into the first two notes."""
     z, coarse, fine = pooled[0], pooled[1], pooled[2]
-    right, after = 0.0, 0.0
-    last = np.inf
+    right, after, last = 0.0, notes[1, -1], z[-1]
     for k in range(len(z) - 1, -1, -1):
-        if k < len(z) - 1:
-            right += (total - notes[1, k]) * (last - z[k])
+        right += (total - notes[1, k]) * (last - z[k])
         after = select(z[k] != last, notes[1, k], after)
         last = z[k]
-        points[who[k]] -= point_unit * signed(coarse[k], fine[k], excess) * (notes[0, k] + after - total)
-        level = unit * (notes[2, k] + right)
-        weights[who[k]] += select(who[k] < n, -level, level)
+        notes[0, k] = -signed(coarse[k], fine[k], excess) * (notes[0, k] + after - total)
+        notes[1, k] = -(notes[2, k] + right)
 
 
 @kernel
-def energy_rows(X, Y, order_x, order_y, A, B, scale, factor, pooled, notes, who, value, points, weights, start, stop):
+def energy_rows(X, Y, order_x, order_y, W, scale, factor, pooled, notes, who, value, points, weights, start, stop):
     """Rows start to stop: value; `points` and `weights`, if not None, get `factor` times the gradients added.
 
-    X, Y sorted, by the orders if not None; Y may have no columns. Coordinates are multiplied by `scale`.
-    X, Y, orders and weights may have one row that serves all. Scratch: pooled (3, n + m), notes (3, n + m), who (n + m).
+    X, Y sorted, by the orders if not None; Y may have no columns. W: weights of x and y as they came, or None.
+    One row of X, Y, an order or W serves all. Coordinates are multiplied by `scale`. Scratch: pooled (3, n + m), notes
+    (3, n + m), None for values only, who (n + m), None without orders.
     """
     n = X.shape[1]
     for r in range(start, stop):
         mass, excess, total = pool(
-            *(row_of(X, r), row_of(Y, r), row_of(order_x, r), row_of(order_y, r), row_of(A, r), row_of(B, r)),
+            *(row_of(X, r), row_of(Y, r), row_of(order_x, r), row_of(order_y, r), row_of(W, r)),
             *(scale[r], pooled, who),
         )
         whole = energy_forward(pooled, excess, total, notes)
         value[r] = whole / mass / mass / scale[r]
         if points is not None:
+            energy_backward(pooled, excess, total, notes)
             unit = 2.0 * factor[r] / mass
-            energy_backward(
-                pooled, excess, total, notes, who, n, unit / mass, unit / scale[r], points[r], weights[r]
-            )
+            scatter(notes, who, n, unit / mass, unit / scale[r], points[r], weights[r])
 
 
 @njit(**STRICT)
@@ -145,17 +151,17 @@ def laplace_forward(pooled, excess, decay, notes):
 
 
 @njit(**STRICT)
-def laplace_backward(pooled, excess, decay, notes, who, n, point_unit, unit, points, weights):
-    """Add w u' and u of every point to the gradients."""
+def laplace_backward(pooled, excess, decay, notes):
+    """Put sigma w u'/2 and u/2 of every point into the notes."""
     z, coarse, fine = pooled[0], pooled[1], pooled[2]
     u, base, drop, full = 0.0, 0.0, 0.0, 0.0
-    c, f, q = 0.0, 0.0, 0.0
+    c, f, q, e = 0.0, 0.0, 0.0, 0.0
     last = np.inf
     for k in range(len(z) - 1, -1, -1):
         fresh = z[k] != last
         last = z[k]
-        if k < len(z) - 1:
-            base, drop = select(fresh, u, base), select(fresh, u * decay[k + 1], drop)
+        base, drop = select(fresh, u, base), select(fresh, u * e, drop)
+        e = decay[k]
         w = coarse[k] + fine[k]
         c = select(fresh, 0.0, c) + coarse[k]
         f = select(fresh, 0.0, f) + fine[k]
@@ -163,14 +169,13 @@ def laplace_backward(pooled, excess, decay, notes, who, n, point_unit, unit, poi
         u = (base + ((c + f) - excess * q)) + drop
         full = select(fresh, notes[1, k], full)
         right = base + drop
-        points[who[k]] += point_unit * (w + excess * min(w, 0.0)) * (right - notes[0, k])
-        level = unit * (full + right)
-        weights[who[k]] += select(who[k] < n, level, -level)
+        notes[0, k] = signed(coarse[k], fine[k], excess) * (right - notes[0, k])
+        notes[1, k] = full + right
 
 
 @kernel
 def laplace_rows(
-    X, Y, order_x, order_y, A, B, sigmas, factor, pooled, decay, notes, who, value, spread, points, weights, start, stop
+    X, Y, order_x, order_y, W, sigmas, factor, pooled, decay, notes, who, value, spread, points, weights, start, stop
 ):
     """As `energy_rows`, with the sums over the bandwidths; scratch: pooled (3, n + m), decay and who (n + m),
     notes (2, n + m).
@@ -178,7 +183,7 @@ def laplace_rows(
     n = X.shape[1]
     for r in range(start, stop):
         mass, excess, _total = pool(
-            *(row_of(X, r), row_of(Y, r), row_of(order_x, r), row_of(order_y, r), row_of(A, r), row_of(B, r)),
+            *(row_of(X, r), row_of(Y, r), row_of(order_x, r), row_of(order_y, r), row_of(W, r)),
             *(1.0, pooled, who),
         )
         value[r], spread[r] = 0.0, 0.0
@@ -188,7 +193,6 @@ def laplace_rows(
             value[r] += whole / mass / mass
             spread[r] += apart / mass / mass
             if points is not None:
+                laplace_backward(pooled, excess, decay, notes)
                 unit = 2.0 * factor[r] / mass
-                laplace_backward(
-                    pooled, excess, decay, notes, who, n, unit / mass / sigma, unit, points[r], weights[r]
-                )
+                scatter(notes, who, n, unit / mass / sigma, unit, points[r], weights[r])

@@ -3,7 +3,7 @@
     energy_line(x, y, a, b, wanted, unbiased=False, sums=False) -> Outcome           kernel -|x - y|
     laplace_line(x, y, a, b, sigmas, wanted, unbiased=False, sums=False) -> Outcome  kernel sum of exp(-|x - y|/sigma)
 
-x (batch, n), y (batch, m): finite, both float32 or both float64, one row standing for a whole batch where it serves all.
+x (batch, n), y (batch, m): finite, both float32 or both float64; one row stands for a whole batch.
 a, b: weights like x, y, non-negative, each row with a sum in [1/2, 2], which is divided out; None: equal weights.
 wanted: which gradients, of (x, y, a, b). Everything in `Outcome` is float64.
 
@@ -16,8 +16,8 @@ T = sum a_i a_j (k(x_i, x_i) - k(x_i, x_j)),
 where nothing large cancels. Gradients with respect to weights are the partial derivatives of these formulas where the
 weights sum to one, as everywhere in this library. At coincident points the derivative of |x - y| counts as 0.
 
-Rows are sorted on a copy; gradients and weights need the orders as well. Memory beyond the result: one copy of the input, 8 to
-16 bytes more per point for the orders, and per thread 56 to 80 bytes per point of one row.
+Memory beyond the result: a sorted copy of the input; with gradients or weights also 8 bytes a point for the orders and
+16 for both kinds of gradients; per thread up to 64 bytes for each point of one row.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ from otdist.kernels.walk import energy_rows, laplace_rows
 # Points of a tile of short rows; nanoseconds to sort a point, to sort it with its order, and to walk over it.
 TILE = 1 << 16
 SORT, ARGSORT, MERGE, WALK = 8.0, 25.0, 3.0, 20.0
-# Outside, squares of gaps' weights or gaps could leave the range: the coordinates are then computed on a multiple.
-SMALL, LARGE = 2.0**-800, 2.0**1019
-UP, DOWN = 2.0**600, 2.0**-4
+# Where the largest coordinate is outside, a square of integer weights times a gap could leave the range of float64:
+# the row is computed on a power of two times its coordinates.
+SMALL, LARGE = 2.0**-800, 2.0**880
+UP, DOWN = 2.0**600, 2.0**-200
 
 Wanted = tuple[bool, bool, bool, bool]
 NOTHING: Wanted = (False, False, False, False)
@@ -110,15 +111,13 @@ class _Samples:
     y: Array
     order_x: Array | None
     order_y: Array | None
-    a: Array | None
-    b: Array | None
+    weights: Array | None  # of x and y, side by side
 
     @classmethod
     def sort(cls, x: Array, y: Array, a: Array | None, b: Array | None, gradients: bool) -> _Samples:
         batch = max(len(part) for part in (x, y, a, b) if part is not None)
-        if a is not None or b is not None:
-            a, b = _weights(a, x), _weights(b, y)
-        ordered = gradients or a is not None
+        weights = None if a is None and b is None else _side_by_side(_weights(a, x), _weights(b, y))
+        ordered = gradients or weights is not None
         copies = [np.empty(part.shape, part.dtype) for part in (x, y)]
         orders = [np.empty(part.shape, np.int64) if ordered else None for part in (x, y)]
 
@@ -133,21 +132,26 @@ class _Samples:
 
         tiles = [(i, *span) for i, part in enumerate((x, y)) for span in threads.spans(len(part), _rows(part.shape[1]))]
         threads.run(tile, tiles, (ARGSORT if ordered else SORT) * (x.size + y.size))
-        return cls(batch, copies[0], copies[1], orders[0], orders[1], a, b)
+        return cls(batch, copies[0], copies[1], orders[0], orders[1], weights)
+
+    def own_weights(self, which: int) -> Array | None:
+        n = self.x.shape[1]
+        return (
+            None if self.weights is None else np.ascontiguousarray(self.weights[:, (slice(n), slice(n, None))[which]])
+        )
 
     def alone(self, which: int) -> _Samples:
         """One of the samples against nothing."""
-        part, order, w = ((self.x, self.order_x, self.a), (self.y, self.order_y, self.b))[which]
+        part, order = ((self.x, self.order_x), (self.y, self.order_y))[which]
         nothing = np.empty((1, 0), part.dtype)
         no_order = None if order is None else np.empty((1, 0), np.int64)
-        return _Samples(self.batch, part, nothing, order, no_order, w, None if w is None else np.empty((1, 0)))
+        return _Samples(self.batch, part, nothing, order, no_order, self.own_weights(which))
 
     def squares(self, which: int) -> tuple[Array, Array]:
         """Sum of the squares s of the normalised weights, and 1 - s without cancellation."""
-        part, w = ((self.x, self.a), (self.y, self.b))[which]
+        n, w = (self.x, self.y)[which].shape[1], self.own_weights(which)
         if w is None:
-            s = np.full(self.batch, 1.0 / part.shape[1])
-            return s, np.full(self.batch, (part.shape[1] - 1) / part.shape[1])
+            return np.full(self.batch, 1.0 / n), np.full(self.batch, (n - 1) / n)
         w = w / w.sum(axis=1, keepdims=True)
         others = (w * (1.0 - w)).sum(axis=1)
         return np.broadcast_to((w * w).sum(axis=1), self.batch), np.broadcast_to(others, self.batch)
@@ -164,6 +168,11 @@ Walk = Callable[[_Samples, Array, Any, Any], tuple[Array, Array]]
 
 def _finish(s: _Samples, walk: Walk, peak: float, wanted: Sequence[bool], unbiased: bool, sums: bool) -> Outcome:
     """The outcome of a kernel whose k(x, x) is `peak`: V-statistic, then what makes it unbiased."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return _statistics(s, walk, peak, wanted, unbiased, sums)
+
+
+def _statistics(s: _Samples, walk: Walk, peak: float, wanted: Sequence[bool], unbiased: bool, sums: bool) -> Outcome:
     n, m = s.x.shape[1], s.y.shape[1]
     points, weights = (np.zeros((s.batch, n + m)) if any(wanted) else None for _ in range(2))
     value, _ = walk(s, np.ones(s.batch), points, weights)
@@ -175,7 +184,7 @@ def _finish(s: _Samples, walk: Walk, peak: float, wanted: Sequence[bool], unbias
             squares, others = s.squares(which)
             if unbiased and not (others > 0.0).all():
                 raise ValueError(
-                    f"{'xy'[which]}: found all the mass at one point of a sample; the unbiased estimator needs two or more"
+                    f"{'xy'[which]}: found a sample with all its mass at one point; estimator='unbiased' needs two"
                 )
             ratio = squares / others if unbiased else np.zeros(s.batch)
             of_points = of_weights = None
@@ -183,7 +192,7 @@ def _finish(s: _Samples, walk: Walk, peak: float, wanted: Sequence[bool], unbias
                 of_points, of_weights = points[:, columns], weights[:, columns]
             total, spread = walk(s.alone(which), ratio, of_points, of_weights)
             if of_weights is not None:
-                own = (s.a, s.b)[which]
+                own = s.own_weights(which)
                 share = 1.0 / (n, m)[which] if own is None else own / own.sum(axis=1, keepdims=True)
                 of_weights -= 2.0 * share * (spread / others**2)[:, None]
             value = value - ratio * spread if unbiased else value
@@ -227,7 +236,7 @@ def _energy(s: _Samples, factor: Array, points: Any, weights: Any) -> tuple[Arra
     def tile(start: int, stop: int) -> None:
         pooled, notes, who = _scratch(s, 3 if points is not None else 0)
         energy_rows(
-            *(s.x, s.y, s.order_x, s.order_y, s.a, s.b, scale, factor, pooled, notes, who),
+            *(s.x, s.y, s.order_x, s.order_y, s.weights, scale, factor, pooled, notes, who),
             *(value, points, weights, start, stop),
         )
 
@@ -241,7 +250,7 @@ def _laplace(s: _Samples, sigmas: Array, factor: Array, points: Any, weights: An
     def tile(start: int, stop: int) -> None:
         pooled, notes, who = _scratch(s, 2 if points is not None else 0)
         laplace_rows(
-            *(s.x, s.y, s.order_x, s.order_y, s.a, s.b, sigmas, factor, pooled, np.empty(pooled.shape[1]), notes, who),
+            *(s.x, s.y, s.order_x, s.order_y, s.weights, sigmas, factor, pooled, np.empty(pooled.shape[1]), notes, who),
             *(value, spread, points, weights, start, stop),
         )
 
@@ -265,6 +274,10 @@ def _rows(size: int) -> int:
 
 
 def _weights(w: Array | None, sample: Array) -> Array:
-    if w is None:
-        return np.full((1, sample.shape[1]), 1.0 / sample.shape[1])
-    return np.array(w, np.float64, order="C")
+    return np.full((1, sample.shape[1]), 1.0 / sample.shape[1]) if w is None else w
+
+
+def _side_by_side(a: Array, b: Array) -> Array:
+    out = np.empty((max(len(a), len(b)), a.shape[1] + b.shape[1]))
+    out[:, : a.shape[1]], out[:, a.shape[1] :] = a, b
+    return out

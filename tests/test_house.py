@@ -26,6 +26,7 @@ LAYERS = {
     "otdist.reference": 1,
     "otdist._custom": 2,
     "otdist._evaluate": 2,
+    "otdist._line": 2,
     "otdist._matrix": 2,
     "otdist._moments": 2,
     "otdist._normal": 2,
