@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from otdist._arrays import Array
+from otdist._line import energy_line, laplace_line
 from otdist._samples import Pair, refuse_zero_vectors, unbroadcast
 from otdist.kernels import gram
 from otdist.kernels.profiles import Inner
-from otdist.rkhs import Kernel, resolve
+from otdist.rkhs import Energy, Kernel, Laplacian, resolve
 
 ESTIMATORS = ("biased", "unbiased", "linear", "block")
 ARGUMENTS = ("x", "y", "x_weights", "y_weights")
+NOTHING = (False, False, False, False)
 
 # Pairs up to which float32 samples are computed in float64 throughout: it costs less than a millisecond or so.
 FEW = 1 << 22
@@ -34,28 +36,46 @@ class Estimate:
     gradients: tuple[Array | None, ...]
 
 
-def resolved(kernel: Any, bandwidth: Any, pair: Pair) -> Kernel:
-    """The kernel of a call. Bandwidths are chosen from the whole batch pooled, and are constants to gradients."""
-    d = pair.d
-    found = resolve(kernel, bandwidth, pair.x.reshape(-1, d), pair.y.reshape(-1, d))
-    refuse_zero_vectors(found, x=pair.x, y=pair.y)
-    return found
+Core = tuple[Array, Array | None, Array | None]
+
+
+def resolved(kernel: Any, bandwidth: Any, pair: Pair) -> list[Kernel]:
+    """The kernel of a call: one for all elements of the batch, or one for each, where its bandwidth depends on them."""
+    first = _one(kernel, bandwidth, pair.x, pair.y)
+    refuse_zero_vectors(first, x=pair.x, y=pair.y)
+    if not isinstance(bandwidth, str) or math.prod(pair.batch) == 1 or _one(kernel, 1.0, pair.x, pair.y) == first:
+        return [first]
+    X, Y = pair.problems()
+    return [_one(kernel, bandwidth, x, y) for x, y in zip(X, Y, strict=True)]
+
+
+def _one(kernel: Any, bandwidth: Any, x: Array, y: Array) -> Kernel:
+    """Resolved on the first element of a batch."""
+    if 0 in x.shape or 0 in y.shape:
+        bandwidth = 1.0
+    return resolve(kernel, bandwidth, x[(0,) * (x.ndim - 2)], y[(0,) * (y.ndim - 2)])
 
 
 def estimate(
-    kernel: Kernel,
+    kernels: list[Kernel],
     pair: Pair,
     estimator: str,
-    squared: bool,
-    block_size: int | None,
-    wanted: tuple[bool, ...] = (False,) * 4,
+    squared: bool = True,
+    block_size: int | None = None,
+    wanted: tuple[bool, ...] = NOTHING,
 ) -> Estimate:
     """The value, and the gradients of its sum over the batch with respect to the `wanted` of ARGUMENTS."""
-    if estimator in ("linear", "block"):
-        value, by_points = (_linear if estimator == "linear" else _block)(kernel, pair, block_size, any(wanted[:2]))
-        by_weights = None
+    for name, want, argument in zip(ARGUMENTS[2:], wanted[2:], (pair.x_weights, pair.y_weights), strict=True):
+        if want and argument is None:
+            raise ValueError(f"{name}: found None; pass the weights to differentiate with respect to them")
+    if len(kernels) == 1:
+        value, by_points, by_weights = _core(kernels[0], pair, estimator, block_size, wanted)
     else:
-        value, by_points, by_weights = _quadratic(kernel, pair, estimator == "unbiased", wanted)
+        parts = [_core(k, pair.one(p), estimator, block_size, wanted) for p, k in enumerate(kernels)]
+        value = np.concatenate([part[0] for part in parts])
+        by_points, by_weights = (
+            None if column[0] is None else np.concatenate(column) for column in list(zip(*parts, strict=True))[1:]
+        )
     if not squared:
         negative = value < 0
         if negative.any():
@@ -71,19 +91,65 @@ def estimate(
     return Estimate(value.reshape(pair.batch), _shaped(pair, by_points, by_weights, wanted))
 
 
+def _core(kernel: Kernel, pair: Pair, estimator: str, block_size: int | None, wanted: tuple[bool, ...]) -> Core:
+    """Values (P,), gradients in the points (P, N, d) and in the weights (P, N) of the pool."""
+    if estimator == "linear":
+        return *_linear(kernel, pair, any(wanted[:2])), None
+    if estimator == "block":
+        return *_block(kernel, pair, block_size, any(wanted[:2])), None
+    found = by_sorting(kernel, pair, estimator == "unbiased", wanted)
+    return _quadratic(kernel, pair, estimator == "unbiased", wanted) if found is None else found
+
+
+def by_sorting(kernel: Kernel, pair: Pair, unbiased: bool, wanted: tuple[bool, ...]) -> Core | None:
+    """The same in O(N log N), for the kernels of one coordinate that have such a way; None for the others."""
+    if pair.d != 1:
+        return None
+    _enough(pair, unbiased)
+    X, Y = (a[:, :, 0] for a in pair.problems())
+    n = pair.n
+    w = pair.pooled_weights()
+    a, b = (None, None) if w is None else (w[:, :n], w[:, n:])
+    if unbiased and w is not None:
+        _spread(w, n)
+    want = (any(wanted[:2]), any(wanted[:2]), any(wanted[2:]), any(wanted[2:]))
+    cost = getattr(kernel, "cost", "")
+    if isinstance(kernel, Energy) and kernel.exponent == 1.0:
+        found = energy_line(X, Y, a, b, want, unbiased=unbiased)
+    elif isinstance(kernel, Laplacian) and cost in ("cityblock", "euclidean") and kernel.bandwidth is not None:
+        sigmas = kernel.bandwidth if isinstance(kernel.bandwidth, tuple) else (kernel.bandwidth,)
+        found = laplace_line(X, Y, a, b, sigmas, want, unbiased=unbiased)
+    else:
+        return None
+    gx, gy, ga, gb = found.gradients
+    by_points = None if gx is None or gy is None else np.concatenate([gx, gy], axis=1)[:, :, None]
+    return found.value, by_points, None if ga is None or gb is None else np.concatenate([ga, gb], axis=1)
+
+
+def _enough(pair: Pair, unbiased: bool) -> None:
+    if unbiased and min(pair.n, pair.m) < 2:
+        raise ValueError(f'estimator: found "unbiased" for n = {pair.n} and m = {pair.m} points; it needs two of each')
+
+
+def _spread(w: Array, n: int) -> Array:
+    """Σ a² and Σ b² (P, 2) of pooled weights; an error where one of them leaves nothing off the diagonal."""
+    squares = np.stack([np.sum(w[:, :n] ** 2, axis=1), np.sum(w[:, n:] ** 2, axis=1)], axis=1)
+    for side, name in enumerate(ARGUMENTS[2:]):
+        if np.any(squares[:, side] > 1.0 - 1e-12):
+            raise ValueError(f'{name}: found all weight on one point; "unbiased" needs weight on two or more')
+    return squares
+
+
 def _shaped(
     pair: Pair, by_points: Array | None, by_weights: Array | None, wanted: tuple[bool, ...]
 ) -> tuple[Array | None, ...]:
     """Gradients of the pool, per element of the batch -> of the arguments."""
-    n, found = pair.n, []
-    for number, (name, argument) in enumerate(zip(ARGUMENTS, (pair.x, pair.y, pair.x_weights, pair.y_weights))):
+    n, found = pair.n, list[Array | None]()
+    for number, argument in enumerate((pair.x, pair.y, pair.x_weights, pair.y_weights)):
         pooled = by_points if number < 2 else by_weights
-        if not wanted[number]:
+        if not wanted[number] or argument is None or pooled is None:
             found.append(None)
             continue
-        if argument is None:
-            raise ValueError(f"{name}: found None; pass the weights to differentiate with respect to them")
-        assert pooled is not None
         part = pooled[:, :n] if number % 2 == 0 else pooled[:, n:]
         found.append(unbroadcast(part.reshape(*pair.batch, *part.shape[1:]), argument.shape))
     return tuple(found)
@@ -95,13 +161,10 @@ def _floats(kernel: Kernel, pair: Pair, pairs: int) -> Any:
     return np.float64 if few else pair.door.compute
 
 
-def _quadratic(
-    kernel: Kernel, pair: Pair, unbiased: bool, wanted: tuple[bool, ...]
-) -> tuple[Array, Array | None, Array | None]:
+def _quadratic(kernel: Kernel, pair: Pair, unbiased: bool, wanted: tuple[bool, ...]) -> Core:
     """Biased or unbiased estimates (P,), gradients in the points (P, N, d) and in the weights (P, N)."""
     n, m, N = pair.n, pair.m, pair.n + pair.m
-    if unbiased and min(n, m) < 2:
-        raise ValueError(f'estimator: found "unbiased" for n = {n} and m = {m} points; it needs two of each')
+    _enough(pair, unbiased)
     X, Y = pair.problems()
     weights = pair.pooled_weights()
     points, own = any(wanted[:2]), any(wanted[2:])
@@ -165,15 +228,13 @@ def _weighted(
     tag: Any, X: Array, Y: Array, w: Array, n: int, unbiased: bool, real: Any, points: bool, own: bool
 ) -> Form:
     """The same with weights [a, b] (P, N); a scale per problem, as Σ a² differs, makes them one by one if unbiased."""
-    squares = np.stack([np.sum(w[:, :n] ** 2, axis=1), np.sum(w[:, n:] ** 2, axis=1)], axis=1)
-    if unbiased and np.any(squares > 1.0 - 1e-12):
-        raise ValueError('x_weights or y_weights: found all weight on one point; "unbiased" needs two or more')
+    squares = _spread(w, n) if unbiased else np.zeros((len(w), 2))
     if unbiased and len(X) > 1 and points:
         parts = [
             _weighted(tag, X[p : p + 1], Y[p : p + 1], w[p : p + 1], n, True, real, points, own) for p in range(len(X))
         ]
-        return tuple(None if one[0] is None else np.concatenate(one) for one in zip(*parts))  # type: ignore[return-value]
-    keep = 1.0 - squares if unbiased else np.ones_like(squares)
+        return tuple(None if one[0] is None else np.concatenate(one) for one in zip(*parts, strict=True))  # type: ignore[return-value]
+    keep = 1.0 - squares
     factors = (1.0 / keep[0, 0], -2.0, 1.0 / keep[0, 1]) if points else None
     ends = (0.0, 0.0) if unbiased else (w[:, :n] ** 2, w[:, n:] ** 2)
     q = gram.quadratic(tag, X, Y, w, real=real, factors=factors, ends=ends, row_sums=own)
@@ -204,7 +265,7 @@ def _halves(kernel: Kernel, pair: Pair, name: str) -> None:
         raise ValueError(f'{which}: found weights with estimator="{name}"; use "biased" or "unbiased"')
 
 
-def _linear(kernel: Kernel, pair: Pair, _: int | None, points: bool) -> tuple[Array, Array | None]:
+def _linear(kernel: Kernel, pair: Pair, points: bool) -> tuple[Array, Array | None]:
     """Mean of h over disjoint pairs: k(x1, x2) + k(y1, y2) − k(x1, y2) − k(x2, y1)."""
     _halves(kernel, pair, "linear")
     X, Y = pair.problems()
