@@ -16,20 +16,40 @@ _DIVERGENCES = (
     *("tv", "hellinger", "l2", "chi2", "kl", "js", "js_distance", "jeffreys"),
     *("renyi", "tsallis", "alpha_divergence", "bhattacharyya", "cross_entropy", "entropy", "f_divergence"),
 )
-_HOMES = dict.fromkeys(_DIVERGENCES, "otdist.divergences") | {
-    "Generator": "otdist.catalogue",
-    "pairwise": "otdist._pairwise",
-    "nearest": "otdist._pairwise",
-    "value_and_grad": "otdist._gradients",
-}
+_KERNELS = (
+    *("Gaussian", "Laplacian", "IMQ", "RationalQuadratic", "Matern", "Polynomial", "Linear", "Energy", "Constant"),
+)
+_SAMPLES = ("KID", "energy_distance", "kid", "mmd", "witness")
+_HOMES = (
+    dict.fromkeys(_DIVERGENCES, "otdist.divergences")
+    | dict.fromkeys(_KERNELS, "otdist.rkhs")
+    | dict.fromkeys(_SAMPLES, "otdist.discrepancy")
+    | {
+        "Generator": "otdist.catalogue",
+        "pairwise": "otdist._pairwise",
+        "nearest": "otdist._pairwise",
+        "value_and_grad": "otdist._gradients",
+    }
+)
 
 __all__ = [
+    "IMQ",
+    "KID",
+    "Constant",
+    "Energy",
+    "Gaussian",
     "Generator",
+    "Laplacian",
+    "Linear",
+    "Matern",
+    "Polynomial",
+    "RationalQuadratic",
     "__version__",
     "alpha_divergence",
     "bhattacharyya",
     "chi2",
     "cross_entropy",
+    "energy_distance",
     "entropy",
     "f_divergence",
     "gaussian",
@@ -37,14 +57,17 @@ __all__ = [
     "jeffreys",
     "js",
     "js_distance",
+    "kid",
     "kl",
     "l2",
+    "mmd",
     "nearest",
     "pairwise",
     "renyi",
     "tsallis",
     "tv",
     "value_and_grad",
+    "witness",
 ]
 
 if TYPE_CHECKING:
@@ -52,6 +75,7 @@ if TYPE_CHECKING:
     from otdist._gradients import value_and_grad
     from otdist._pairwise import nearest, pairwise
     from otdist.catalogue import Generator
+    from otdist.discrepancy import KID, energy_distance, kid, mmd, witness
     from otdist.divergences import (
         alpha_divergence,
         bhattacharyya,
@@ -69,6 +93,7 @@ if TYPE_CHECKING:
         tsallis,
         tv,
     )
+    from otdist.rkhs import IMQ, Constant, Energy, Gaussian, Laplacian, Linear, Matern, Polynomial, RationalQuadratic
 
 
 def __getattr__(name: str) -> Any:
