@@ -9,7 +9,8 @@ With w the weights of the pool, those of y negative, and k the kernel (minus the
 Coincident points contribute 0 to u'. A walk forward notes what lies to the left of each point, a walk backward meets it
 with what lies to the right.
 
-Measured on one AVX-512 core, per point and bandwidth: Laplace value 5 ns, with gradients 13 ns.
+Measured on one AVX-512 core, per point, in cache: merging 4 ns; energy 1.5 ns, with gradients 4.4 ns; Laplace 3.7 ns a
+bandwidth, with gradients 7.2 ns. Rows beyond the cache wait for gathered weights and scattered gradients.
 """
 
 from __future__ import annotations

@@ -121,16 +121,20 @@ class _Samples:
         copies = [np.empty(part.shape, part.dtype) for part in (x, y)]
         orders = [np.empty(part.shape, np.int64) if ordered else None for part in (x, y)]
 
-        def tile(which: int, start: int, stop: int) -> None:
-            part, copy, order = (x, y)[which][start:stop], copies[which][start:stop], orders[which]
-            if order is None:
-                copy[...] = part
-                copy.sort(axis=1)
-            else:
+        def tile(ordering: bool, which: int, start: int, stop: int) -> None:
+            part, order = (x, y)[which][start:stop], orders[which]
+            if not ordering:
+                copies[which][start:stop] = part
+                copies[which][start:stop].sort(axis=1)
+            elif order is not None:
                 order[start:stop] = np.argsort(part, axis=1)
-                copy[...] = np.take_along_axis(part, order[start:stop], axis=1)
 
-        tiles = [(i, *span) for i, part in enumerate((x, y)) for span in threads.spans(len(part), _rows(part.shape[1]))]
+        tiles = [
+            (ordering, which, *span)
+            for ordering in ((True, False) if ordered else (False,))
+            for which, part in enumerate((x, y))
+            for span in threads.spans(len(part), _rows(part.shape[1]))
+        ]
         threads.run(tile, tiles, (ARGSORT if ordered else SORT) * (x.size + y.size))
         return cls(batch, copies[0], copies[1], orders[0], orders[1], weights)
 
