@@ -26,9 +26,10 @@ from otdist.kernels.gram_tiles import (
     pull_all,
     put_slopes,
 )
-from otdist.kernels.jit import INLINE, kernel
+from otdist.kernels.jit import OWNING, owning_kernel
 
-@njit(**INLINE)
+
+@njit(**OWNING)
 def fold(values, count):
     """Sum of the first values: fours in their own float, then float64, whose conversion costs more than a sum of four.
 
@@ -45,7 +46,7 @@ def fold(values, count):
     return total
 
 
-@njit(**INLINE)
+@njit(**OWNING)
 def tile(expression, geometries, buffers, span, diagonal, weights, factor, diag, phi_left, phi_right, pulls, out):
     """Sum of w_i w_j k over the pairs of a tile, i0 <= i < i1, j0 <= j < j1; above the diagonal only if `diagonal`.
 
@@ -102,7 +103,7 @@ def tile(expression, geometries, buffers, span, diagonal, weights, factor, diag,
     return whole
 
 
-@kernel
+@owning_kernel
 def panel(expression, geometries, span, diagonal, weights, factor, diag, phi_left, phi_right, pulls, out):
     """`tile` where the products are ready."""
     buffers = buffers_for(geometries, span[3] - span[2])
@@ -113,7 +114,7 @@ def entry(arrays, p):
     """arrays[p]; None stays None."""
 
 
-@overload(entry, jit_options=INLINE)
+@overload(entry, jit_options=OWNING)
 def _entry_of(arrays, p):
     if arrays is None or isinstance(arrays, types.NoneType):
         return lambda arrays, p: None
@@ -124,7 +125,7 @@ def of_problem(geometries, p):
     """The geometries of one problem of a batch."""
 
 
-@overload(of_problem, jit_options=INLINE)
+@overload(of_problem, jit_options=OWNING)
 def _of_problem(geometries, p):
     kinds = {Differences: Differences, Absolute: Absolute, Dots: Dots}
     make = kinds[geometries[0].instance_class]
@@ -140,7 +141,7 @@ def scratch_for(geometries, gradients, p, width):
     """`Pulls` of one problem: rows of the gradients, and a scratch for the columns of a tile."""
 
 
-@overload(scratch_for, jit_options=INLINE)
+@overload(scratch_for, jit_options=OWNING)
 def _scratch_for(geometries, gradients, p, width):
     if isinstance(gradients, types.NoneType):
         return lambda geometries, gradients, p, width: None
@@ -162,7 +163,7 @@ def flush(pulls, j0, j1):
     """Add the columns of a tile to the gradients, and empty the scratch."""
 
 
-@overload(flush, jit_options=INLINE)
+@overload(flush, jit_options=OWNING)
 def _flush_of(pulls, j0, j1):
     if isinstance(pulls, types.NoneType):
         return lambda pulls, j0, j1: None
@@ -182,7 +183,7 @@ def _flush_of(pulls, j0, j1):
     return one if len(pulls) == 1 else several
 
 
-@kernel
+@owning_kernel
 def sweep(expression, geometries, edges, pairs, split, weights, factors, totals, diag, phi, gradients, p0, p1, t0, t1):
     """`tile` for the problems p0 <= p < p1 and the tiles pairs[t0:t1] between edges; blocks from `split` on are y's.
 

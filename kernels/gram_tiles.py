@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
-from otdist.kernels.jit import INLINE
+from otdist.kernels.jit import OWNING
 from otdist.kernels.vecmath import select
 
 LIMIT = 1 / 32
@@ -80,7 +80,7 @@ def measure(geometry, buffer, i, i0, start, j0, count):
     """Quantities of row i and the columns from `start` on; how many of them a product could not be trusted with."""
 
 
-@overload(measure, jit_options=INLINE)
+@overload(measure, jit_options=OWNING)
 def _measure_of(geometry, buffer, i, i0, start, j0, count):
     kind, real = _kind(geometry), _real(geometry)
     zero = real(0)
@@ -134,7 +134,7 @@ def _measure_of(geometry, buffer, i, i0, start, j0, count):
     return by_columns
 
 
-@njit(**INLINE)
+@njit(**OWNING)
 def square(x, y):
     """‖x−y‖² in float64."""
     total = 0.0
@@ -148,7 +148,7 @@ def part(geometry, x, y):
     """The term of one coordinate."""
 
 
-@overload(part, jit_options=INLINE)
+@overload(part, jit_options=OWNING)
 def _part_of(geometry, x, y):
     kind = _kind(geometry)
     if kind is Differences:
@@ -162,7 +162,7 @@ def slope(geometry, x, y):
     """Derivative of the term of one coordinate in x (of Differences: half of it); that in y is its negative."""
 
 
-@overload(slope, jit_options=INLINE)
+@overload(slope, jit_options=OWNING)
 def _slope_of(geometry, x, y):
     kind, real = _kind(geometry), _real(geometry)
     if kind is Differences:
@@ -175,7 +175,7 @@ def pull(geometry, c, pulls, i, i0, start, j0, count, low):
     """Turn the slopes c of row i into gradients."""
 
 
-@overload(pull, jit_options=INLINE)
+@overload(pull, jit_options=OWNING)
 def _pull_of(geometry, c, pulls, i, i0, start, j0, count, low):
     kind, real = _kind(geometry), _real(geometry)
     zero = real(0)
@@ -250,7 +250,7 @@ def measure_all(geometries, buffers, i, i0, start, j0, count):
     """`measure` for each geometry; the sum of what it returns."""
 
 
-@overload(measure_all, jit_options=INLINE)
+@overload(measure_all, jit_options=OWNING)
 def _measure_all_of(geometries, buffers, i, i0, start, j0, count):
     if len(geometries) == 1:
         return lambda geometries, buffers, i, i0, start, j0, count: measure(
@@ -268,7 +268,7 @@ def pull_all(geometries, slopes, pulls, i, i0, start, j0, count, low):
     """`pull` for each geometry."""
 
 
-@overload(pull_all, jit_options=INLINE)
+@overload(pull_all, jit_options=OWNING)
 def _pull_all_of(geometries, slopes, pulls, i, i0, start, j0, count, low):
     def last(geometries, slopes, pulls, i, i0, start, j0, count, low):
         pull(geometries[0], slopes[0], pulls[0], i, i0, start, j0, count, low)
@@ -284,7 +284,7 @@ def buffers_for(geometries, width):
     """A row buffer for each geometry."""
 
 
-@overload(buffers_for, jit_options=INLINE)
+@overload(buffers_for, jit_options=OWNING)
 def _buffers_for(geometries, width):
     real, count = _real(geometries[0]), len(geometries)
     if count == 1:
@@ -296,7 +296,7 @@ def after(buffers, start):
     """Views of the buffers from `start` on."""
 
 
-@overload(after, jit_options=INLINE)
+@overload(after, jit_options=OWNING)
 def _after_of(buffers, start):
     if len(buffers) == 1:
         return lambda buffers, start: (buffers[0][start:],)
@@ -307,7 +307,7 @@ def at(buffers, j):
     """The quantities of one pair."""
 
 
-@overload(at, jit_options=INLINE)
+@overload(at, jit_options=OWNING)
 def _at_of(buffers, j):
     return [
         lambda buffers, j: (buffers[0][j],),
@@ -321,7 +321,7 @@ def put_slopes(buffers, j, c, slopes):
     """Replace the quantities of one pair by c times its slopes."""
 
 
-@overload(put_slopes, jit_options=INLINE)
+@overload(put_slopes, jit_options=OWNING)
 def _put_slopes_of(buffers, j, c, slopes):
     def last(buffers, j, c, slopes):
         buffers[0][j] = c * slopes[0]
@@ -337,7 +337,7 @@ def inner_slope(geometries, slopes):
     """The slope in ⟨x, y⟩, 0 where the kernel does not know it."""
 
 
-@overload(inner_slope, jit_options=INLINE)
+@overload(inner_slope, jit_options=OWNING)
 def _inner_slope_of(geometries, slopes):
     places = [n for n, g in enumerate(geometries) if _kind(g) in (Dots, Dense)]
     if not places:
@@ -350,7 +350,7 @@ def like_first(buffers, x):
     """The number x in the float of the buffers."""
 
 
-@overload(like_first, jit_options=INLINE)
+@overload(like_first, jit_options=OWNING)
 def _like_first_of(buffers, x):
     real = np.float32 if buffers[0].dtype == types.float32 else np.float64
     return lambda buffers, x: real(x)

@@ -75,6 +75,8 @@ INLINE = {**_HELPER, "fastmath": set(FAST), "pipeline_class": Wide}
 # ... and formulas, which mean what they say: d (d/s) must not become (d d)/s, whose square underflows, nor a quotient
 # by a root an estimate that is infinite at subnormal numbers.
 STRICT = {**_HELPER, "fastmath": {"nnan", "nsz", "contract"}}
+# Loops that allocate: they count references, and so must every helper that hands them a part of an array.
+OWNING = {**INLINE, "_nrt": True}
 
 
 def _source_stamp() -> str:
@@ -183,9 +185,14 @@ class _Cache(caching.FunctionCache):  # type: ignore[misc]
         self._cache_file = _Files(Path(self._cache_path), self._impl.filename_base)
 
 
-def kernel(function: Callable[..., Any]) -> Any:
+def kernel(function: Callable[..., Any], options: dict[str, Any] = INLINE) -> Any:
     """Compile an entry point: no GIL, IEEE division, fast-math without `ninf`, wide vectors, cached on disk."""
-    compiled = njit(**_LEAN, nogil=True, fastmath=set(FAST), pipeline_class=Wide)(function)
+    compiled = njit(**{**options, "forceinline": False, "no_cpython_wrapper": False}, nogil=True)(function)
     if cache_directory() is not None:
         compiled._cache = _Cache(function)
     return compiled
+
+
+def owning_kernel(function: Callable[..., Any]) -> Any:
+    """`kernel` for an entry point that allocates."""
+    return kernel(function, OWNING)

@@ -24,15 +24,15 @@ from otdist.kernels.line import BLOCK, pool
 from otdist.kernels.vecmath import exp_and_expm1, select
 
 
-def row_of(A, r):
-    """Row r, or the only one; None of None."""
+def served(A, r):
+    """(row r, or the only one,); (None,) of None."""
 
 
-@overload(row_of, jit_options=STRICT)
-def _row_of(A, r):
+@overload(served, jit_options=STRICT)
+def _served(A, r):
     if isinstance(A, types.NoneType):
-        return lambda A, r: None
-    return lambda A, r: A[min(r, len(A) - 1)]
+        return lambda A, r: (None,)
+    return lambda A, r: (A[min(r, len(A) - 1)],)
 
 
 @njit(**STRICT)
@@ -101,7 +101,7 @@ def energy_rows(X, Y, order_x, order_y, W, scale, factor, pooled, notes, who, va
     n = X.shape[1]
     for r in range(start, stop):
         mass, excess, total = pool(
-            *(row_of(X, r), row_of(Y, r), row_of(order_x, r), row_of(order_y, r), row_of(W, r)),
+            *(served(X, r) + served(Y, r) + served(order_x, r) + served(order_y, r) + served(W, r)),
             *(scale[r], pooled, who),
         )
         whole = energy_forward(pooled, excess, total, notes)
@@ -184,7 +184,7 @@ def laplace_rows(
     n = X.shape[1]
     for r in range(start, stop):
         mass, excess, _total = pool(
-            *(row_of(X, r), row_of(Y, r), row_of(order_x, r), row_of(order_y, r), row_of(W, r)),
+            *(served(X, r) + served(Y, r) + served(order_x, r) + served(order_y, r) + served(W, r)),
             *(1.0, pooled, who),
         )
         value[r], spread[r] = 0.0, 0.0
