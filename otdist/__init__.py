@@ -22,6 +22,7 @@ _HOMES = dict.fromkeys(_DIVERGENCES, "otdist.divergences") | {
     "nearest": "otdist._pairwise",
     "value_and_grad": "otdist._gradients",
 }
+_MODULES = ("estimate", "gaussian")
 
 __all__ = [
     "Generator",
@@ -31,6 +32,7 @@ __all__ = [
     "chi2",
     "cross_entropy",
     "entropy",
+    "estimate",
     "f_divergence",
     "gaussian",
     "hellinger",
@@ -48,7 +50,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from otdist import gaussian
+    from otdist import estimate, gaussian
     from otdist._gradients import value_and_grad
     from otdist._pairwise import nearest, pairwise
     from otdist.catalogue import Generator
@@ -72,8 +74,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "gaussian":
-        return import_module("otdist.gaussian")
+    if name in _MODULES:
+        return import_module(f"otdist.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'otdist' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)
