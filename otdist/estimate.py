@@ -237,8 +237,9 @@ def renyi(
     -----
     Cost and invariance as for `kl`. By Jensen's inequality the logarithm of the mean adds a bias of the order of
     variance/n, upwards for α < 1 and downwards for α > 1. Small orders are governed by the points of x where p/q is
-    least, in the tails of P, and lean more on neighbours far away: for α = 0.3 and d = 5 a few thousand points are few. For α > 1 the mean is governed by the few points
-    where p/q is largest: where the true integral is large, every estimate from n points is too small.
+    least, in the tails of P, and lean more on neighbours far away: for α = 0.3 and d = 5 a few thousand points are few.
+    For α > 1 the mean is governed by the few points where p/q is largest: where the true integral is large, every
+    estimate from n points is too small.
 
     Reference: Póczos & Schneider (2011), On the estimation of α-divergences, *AISTATS*.
 
