@@ -29,7 +29,7 @@ _HOMES = (
         "value_and_grad": "otdist._gradients",
     }
 )
-_MODULES = ("estimate", "gaussian")
+_MODULES = ("estimate", "features", "gaussian")
 
 __all__ = [
     "IMQ",
@@ -50,6 +50,7 @@ __all__ = [
     "entropy",
     "estimate",
     "f_divergence",
+    "features",
     "gaussian",
     "hellinger",
     "jeffreys",
@@ -66,7 +67,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from otdist import estimate, gaussian
+    from otdist import estimate, features, gaussian
     from otdist._gradients import value_and_grad
     from otdist._pairwise import nearest, pairwise
     from otdist.catalogue import Generator

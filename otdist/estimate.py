@@ -26,14 +26,13 @@ Everything is computed in float64 and given back in the library, dtype and devic
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
-from otdist import _binned, _fitted, _moments, divergences, gaussian
+from otdist import _binned, _clouds, _fitted, _moments, divergences, gaussian
 from otdist import _nearest_neighbours as neighbours
 from otdist._arrays import enter
 from otdist._normal import Array
@@ -280,7 +279,7 @@ class _Settings:
                 raise ValueError(
                     f"{name}: found {value!r} with method={self.method!r}; it belongs to method={owner!r}: leave it out"
                 )
-        self.k = neighbours if k is None else _count("k", k)
+        self.k = neighbours if k is None else _clouds.count("k", k, 1)
         self.bins = "fd" if bins is None else bins
         self.pseudocount = smoothing if pseudocount is None else _moments.number("pseudocount", pseudocount)
         if not 0 <= self.pseudocount < math.inf:
@@ -311,18 +310,6 @@ class _Settings:
                 raise ValueError(f"{name}: found {size} points{part} for k = {self.k}; pass more points or a smaller k")
 
 
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool):
-        raise TypeError(f"{name}: found {value!r}; give an integer")
-    try:
-        count = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}: found {value!r}; give an integer") from None
-    if count < 1:
-        raise ValueError(f"{name}: found {count}; give 1 or more")
-    return count
-
-
 def _js_of_fits(x: Array, y: Array) -> float:
     (m1, S1), (m2, S2) = gaussian.fit(x), gaussian.fit(y)
     return _fitted.js(float(m1[0]), float(S1[0, 0]), float(m2[0]), float(S2[0, 0]))
@@ -340,10 +327,9 @@ def _each(
     """`single` of every pair of clouds of the batch, in the caller's arrays."""
     unit = _moments.log_base(base)
     door, hosts = enter(x=x, y=y)
-    x, y = (_cloud(name, a) for name, a in zip(("x", "y"), hosts, strict=True))
+    x, y = (_clouds.sample(name, a).astype(np.float64, copy=False) for name, a in zip(("x", "y"), hosts, strict=True))
+    _clouds.same_dimension(x, y)
     (n, d), m = x.shape[-2:], y.shape[-2]
-    if y.shape[-1] != d:
-        raise ValueError(f"x and y: found {d} and {y.shape[-1]} coordinates; both need the same d")
     if both and settings.method == "gaussian" and d > 1:
         raise ValueError(
             f"method: found 'gaussian' for d = {d} coordinates; the Jensen-Shannon divergence of Gaussians has no "
@@ -356,11 +342,3 @@ def _each(
     for i in np.ndindex(*batch):
         value[i] = single(x[i], y[i])
     return door.leave(value / unit)
-
-
-def _cloud(name: str, a: Array) -> Array:
-    if a.ndim == 1:
-        raise ValueError(f"{name}: found shape {a.shape}; samples have shape (..., n, d): pass {name}[:, None]")
-    if a.ndim < 2 or a.shape[-1] == 0 or a.shape[-2] == 0:
-        raise ValueError(f"{name}: found shape {a.shape}; samples have shape (..., n, d), n and d >= 1")
-    return _moments.finite(name, a)
