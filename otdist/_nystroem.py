@@ -24,7 +24,7 @@ from otdist._expression import Kernel, Product, Sum
 from otdist.kernels import threads
 from otdist.rkhs import Linear, Polynomial
 
-RIDGE, NOISE = 1e-10, 64 * 2.0**-52
+RIDGE, NOISE = 1e-10, 256 * 2.0**-52
 TILE = 1 << 18  # entries of a tile of k(x, z)
 
 

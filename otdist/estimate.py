@@ -32,7 +32,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from otdist import _binned, _clouds, _fitted, _moments, divergences, gaussian
+from otdist import _binned, _clouds, _fitted, _moments, _samples, divergences, gaussian
 from otdist import _nearest_neighbours as neighbours
 from otdist._arrays import enter
 from otdist._normal import Array
@@ -327,8 +327,8 @@ def _each(
     """`single` of every pair of clouds of the batch, in the caller's arrays."""
     unit = _moments.log_base(base)
     door, hosts = enter(x=x, y=y)
-    x, y = (_clouds.sample(name, a).astype(np.float64, copy=False) for name, a in zip(("x", "y"), hosts, strict=True))
-    _clouds.same_dimension(x, y)
+    x, y = (_samples.points(name, a).astype(np.float64, copy=False) for name, a in zip(("x", "y"), hosts, strict=True))
+    _samples.same_d(x=x, y=y)
     (n, d), m = x.shape[-2:], y.shape[-2]
     if both and settings.method == "gaussian" and d > 1:
         raise ValueError(
@@ -336,7 +336,7 @@ def _each(
             f"closed form and is integrated for d = 1 only: use method='knn'"
         )
     settings.check_sizes(n, m, d, both=both)
-    batch = _moments.broadcast(x=x.shape[:-2], y=y.shape[:-2])
+    batch = _samples.common(x=x.shape[:-2], y=y.shape[:-2])
     x, y = np.broadcast_to(x, (*batch, n, d)), np.broadcast_to(y, (*batch, m, d))
     value = np.empty(batch)
     for i in np.ndindex(*batch):

@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from otdist import _clouds, _nystroem, _spectrum, rkhs
+from otdist import _clouds, _nystroem, _samples, _spectrum, rkhs
 from otdist._arrays import Array, enter
 from otdist._expression import Kernel
 from otdist.catalogue import choose
@@ -183,7 +183,7 @@ def mmd_nystroem(
     `value` never exceeds MMD² (up to rounding). The bounds are tight when the landmarks resolve the kernel on the data:
     bandwidths near the size of the data and small d. If they are wide, use `mmd_features`, whose error does not depend
     on that. The projection is regularised by 1e-10 of its largest possible eigenvalue, which both bounds account
-    for.
+    for; the allowance for rounding keeps them about 1e-7 max k(x, x) apart.
 
     O((n + m)(d l + l²) + l³) time, O(l² + l d) memory beyond a tile of the points; float64 throughout. No gradients.
 
@@ -206,6 +206,7 @@ def mmd_nystroem(
     x, y = _two_clouds(x, y)
     chosen = _landmarks(landmarks, (x, y), rng)
     law = rkhs.resolve(kernel, bandwidth, x, y)
+    _samples.refuse_zero_vectors(law, x=x, y=y, landmarks=chosen)
     at = _nystroem.coordinates(law, chosen)
     (a, miss_x, noise_x), (b, miss_y, noise_y) = (
         _nystroem.mean_and_miss(at, x, "x"),
@@ -306,6 +307,7 @@ class NystroemFeatures:
         """
         door, (host,) = enter(x=x)
         points = _clouds.points("x", host, self.landmarks.shape[1])
+        _samples.refuse_zero_vectors(self.kernel, x=points)
         rows = points.reshape(-1, points.shape[-1])
         out = np.empty((len(rows), len(self.landmarks)))
         for low, high in threads.spans(len(rows), max(16, _nystroem.TILE // len(self.landmarks))):
@@ -361,6 +363,7 @@ def nystroem(kernel: str | Kernel, x: Any, landmarks: Any = 256, *, rng: Any = N
     if law.definite == "conditional":
         raise ValueError(f"kernel: found {law}, which is not positive definite and has no features; use mmd_nystroem")
     chosen = _landmarks(landmarks, (points,), rng)
+    _samples.refuse_zero_vectors(law, x=points, landmarks=chosen)
     return NystroemFeatures(law, chosen, _nystroem.coordinates(law, chosen))
 
 
@@ -381,7 +384,7 @@ def _landmarks(landmarks: Any, clouds: tuple[Array, ...], rng: np.random.Generat
 def _two_clouds(x: Any, y: Any) -> tuple[Array, Array]:
     _, (a, b) = enter(x=x, y=y)
     x, y = _clouds.single("x", a), _clouds.single("y", b)
-    _clouds.same_dimension(x, y)
+    _samples.same_d(x=x, y=y)
     return x, y
 
 
