@@ -197,8 +197,9 @@ def mmd_nystroem(
     >>> from otdist import features
     >>> rng = np.random.default_rng(0)
     >>> x, y = rng.normal(size=(3000, 2)), rng.normal(size=(2000, 2)) + 1.0
-    >>> found = features.mmd_nystroem(x, y, bandwidth=2.0, landmarks=100, rng=0)
-    >>> exact = od.mmd(x, y, bandwidth=2.0)
+    >>> k = od.Gaussian(2.0)
+    >>> found = features.mmd_nystroem(x, y, kernel=k, landmarks=100, rng=0)
+    >>> exact = np.mean(k(x)) + np.mean(k(y)) - 2 * np.mean(k(x, y))
     >>> bool(found.lower <= exact <= found.upper < 1.01 * exact)
     True
     """
