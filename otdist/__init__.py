@@ -31,6 +31,7 @@ _HOMES = (
         "value_and_grad": "otdist._gradients",
     }
 )
+_MODULES = ("estimate", "features", "gaussian")
 
 __all__ = [
     "IMQ",
@@ -51,7 +52,9 @@ __all__ = [
     "cross_entropy",
     "energy_distance",
     "entropy",
+    "estimate",
     "f_divergence",
+    "features",
     "gaussian",
     "hellinger",
     "jeffreys",
@@ -71,7 +74,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from otdist import gaussian
+    from otdist import estimate, features, gaussian
     from otdist._gradients import value_and_grad
     from otdist._pairwise import nearest, pairwise
     from otdist.catalogue import Generator
@@ -97,8 +100,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "gaussian":
-        return import_module("otdist.gaussian")
+    if name in _MODULES:
+        return import_module(f"otdist.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'otdist' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)
