@@ -1,0 +1,187 @@
+"""Statistics of two samples under random relabellings, and the p-value of the labels as given.
+
+With e the members of the first sample, every statistic here is a quadratic form of two values. Biased,
+Σ w_i w_j k_ij with w = e/n − (1 − e)/m = (N/nm) (e − n/N). Unbiased, over i ≠ j, with a = 1/(n(n−1)), b = 1/(m(m−1)), c = 1/(nm)
+and u = e − n/N: (a + b + 2c) u'Ku + β u'K1 + ((n/N)² a + (m/N)² b − 2c nm/N²) 1'K1, in which the linear term is
+absorbed by v = u + β/(2 (a + b + 2c)). So nothing large is subtracted and no row sums are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from otdist._arrays import Array
+from otdist._results import TestResult
+from otdist.rkhs import Kernel
+
+EPS = float(np.finfo(np.float64).eps)
+
+
+class Samples(NamedTuple):
+    """Two checked samples as one pool, and what draws the labels."""
+
+    pool: Array  # (n + m, d) float64
+    n: int
+    m: int
+    permutations: int
+    generator: np.random.Generator
+
+    def seeds(self) -> Array:
+        """Of the labels of every column; column 0 is for the labels as given."""
+        drawn = self.generator.integers(0, 2**64, size=self.permutations, dtype=np.uint64)
+        return np.concatenate([np.zeros(1, np.uint64), drawn])
+
+    def points(self, kernel: Kernel) -> Array:
+        """The pool as the kernel takes it: about its mean, if differences are all that counts."""
+        return self.pool - self.pool.mean(axis=0) if kernel.distances else self.pool
+
+
+@dataclass(frozen=True)
+class Found:
+    """Statistics per kernel and labelling, less a constant; column 0 is that of the labels as given."""
+
+    values: Array  # (kernels, 1 + B)
+    margin: Array  # (kernels, 1): what rounding may tell apart
+    constant: Array  # (kernels, 1)
+
+
+def permuted(samples: Samples, kernels: list[Any], estimator: str) -> Found:
+    """Random subsets of size n of the pool."""
+    from otdist.kernels import permute
+
+    n, m = samples.n, samples.m
+    size = n + m
+    a, shift, rest = (1 / n + 1 / m) ** 2, 0.0, 0.0
+    if estimator == "unbiased":
+        a = 1 / n / (n - 1) + 1 / m / (m - 1) + 2 / n / m
+        shift = (1 / (n - 1) - 1 / (m - 1) - 1 / n + 1 / m) / size / a
+        rest = (1 / (n - 1) + 1 / (m - 1)) / size**2 - a * shift**2
+    low, high = shift - n / size, shift + m / size
+    blocks, constants = [], []
+    for kernel in kernels:
+        tag, points = kernel.tag(samples.pool.shape[1]), samples.points(kernel)
+        # A diagonal that is all the same only adds a constant, in which small differences would be rounded away
+        drop = estimator == "unbiased" or kernel.distances
+        diagonal = float(_block(tag, points[:1], points[:1])[0, 0]) if drop and estimator == "biased" else 0.0
+        blocks.append(partial(_gram, tag, points, drop))
+        constants.append(a * diagonal * n * m / size)
+    seeds, given = samples.seeds(), np.arange(size) < n
+    parts = []
+    for c0, c1 in permute.pieces(size, len(seeds)):
+        E = permute.subsets(seeds[c0:c1], n, size)
+        if c0 == 0:
+            E[:, 0] = given
+        parts.append(permute.quadratic(blocks, E, low, high))
+    values = np.concatenate([part.values for part in parts], axis=1)
+    mean = (n * abs(high) + m * abs(low)) / size
+    margin = 16 * EPS * a * mean**2 * parts[0].modulus[:, None]
+    constant = np.array(constants)[:, None] + rest * parts[0].total[:, None]
+    return Found(a * values, margin, constant)
+
+
+def signed(samples: Samples, kernel: Any, estimator: str) -> Found:
+    """Random exchanges of x_i and y_i: Σ ε_i ε_j h_ij over i ≠ j; with i = j it would only be shifted."""
+    from otdist.kernels import permute
+
+    n, tag, points = samples.n, kernel.tag(samples.pool.shape[1]), samples.points(kernel)
+    diagonal, modulus = np.zeros(n), np.zeros(n)
+    seeds, parts = samples.seeds(), []
+    for c0, c1 in permute.pieces(n, len(seeds)):
+        E = permute.coins(seeds[c0:c1], n)
+        if c0 == 0:
+            E[:, 0] = 1
+        modulus[:] = 0.0
+        block = partial(_paired, tag, points[:n], points[n:], diagonal, modulus)
+        parts.append(permute.quadratic([block], E, -1.0, 1.0))
+    values = np.concatenate([part.values for part in parts], axis=1)
+    pairs = n * (n - 1) if estimator == "unbiased" else n * n
+    constant = 0.0 if estimator == "unbiased" else float(diagonal.sum()) / pairs
+    margin = 16 * EPS * float(modulus.sum()) / pairs
+    return Found(values / pairs, np.full((1, 1), margin), np.full((1, 1), constant))
+
+
+def on_the_line(samples: Samples) -> Found:
+    """Energy distances in one dimension, 2∫(F − G)²."""
+    from otdist.kernels import permute
+
+    n, m = samples.n, samples.m
+    order = np.argsort(samples.pool[:, 0], kind="stable")
+    gaps = np.diff(samples.pool[order, 0], append=samples.pool[order[-1], 0])
+    values = permute.on_the_line(samples.seeds(), (order < n).astype(np.uint8), gaps)[None] * (2 / n / m / n / m)
+    return Found(values, EPS * (n + m) * values[:, :1], np.zeros((1, 1)))
+
+
+def _block(tag: Any, x: Array, y: Array) -> Array:
+    from otdist.kernels import gram
+
+    return gram.block(tag, x, y)
+
+
+def _gram(tag: Any, z: Array, drop: bool, i0: int, i1: int, j0: int, j1: int) -> Array:
+    """A block of K, 0 on the diagonal if that is dropped."""
+    block = _block(tag, z[i0:i1], z[j0:j1])
+    if drop:
+        place = np.arange(max(i0, j0), min(i1, j1))
+        block[place - i0, place - j0] = 0.0
+    return block
+
+
+def _paired(
+    tag: Any, x: Array, y: Array, diagonal: Array, modulus: Array, i0: int, i1: int, j0: int, j1: int
+) -> Array:
+    """A block of h, whose diagonal moves to `diagonal`; modulus: rows' sums of what h is the difference of, twice."""
+    rows, columns = slice(i0, i1), slice(j0, j1)
+    h = _block(tag, x[rows], x[columns])
+    sizes = np.abs(h).sum(axis=1)
+    for sign, left, right in ((1.0, y, y), (-1.0, x, y), (-1.0, y, x)):
+        part = _block(tag, left[rows], right[columns])
+        sizes += np.abs(part).sum(axis=1)
+        part *= sign
+        h += part
+    modulus[rows] += 2.0 * sizes
+    place = np.arange(max(i0, j0), min(i1, j1))
+    if place.size:
+        diagonal[place] = h[place - i0, place - j0]
+        h[place - i0, place - j0] = 0.0
+    return h
+
+
+def judge(
+    samples: Samples, kernels: Sequence[Any], found: Found, estimator: str, method: str, alpha: float
+) -> TestResult:
+    """Ranks, and the result in words."""
+    count = 1 + samples.permutations
+    with np.errstate(invalid="ignore"):
+        statistics = found.values + found.constant
+    if not np.isfinite(statistics).all():
+        raise ValueError("x and y: found points so far apart that the kernel overflows; divide both by a constant")
+    if estimator == "biased" and all(kernel.definite for kernel in kernels):
+        statistics = np.maximum(statistics, 0.0)  # below is rounding
+    # ranks[l, c]: how many labellings are at least as extreme as c for kernel l, itself among them
+    ranks = np.empty(statistics.shape, np.int64)
+    for row, values, margin in zip(ranks, found.values, found.margin, strict=True):
+        row[:] = count - np.searchsorted(np.sort(values), values - margin, side="left")
+    shared = dict(
+        estimator=estimator, method=method, permutations=samples.permutations, n=samples.n, m=samples.m, alpha=alpha
+    )
+    names, widths = tuple(map(repr, kernels)), tuple(getattr(kernel, "bandwidth", None) for kernel in kernels)
+    if method != "aggregated":
+        value, null = float(statistics[0, 0]), statistics[0, 1:].copy()
+        return TestResult(value, float(ranks[0, 0] / count), null, widths[0], names[0], **shared)
+    best = ranks.min(axis=0)
+    return TestResult(
+        float(best[0] / count),
+        float(np.count_nonzero(best <= best[0]) / count),
+        best[1:] / count,
+        widths,
+        names[int(ranks[:, 0].argmin())],
+        **shared,
+        kernels=names,
+        statistics=statistics[:, 0].copy(),
+        p_values=ranks[:, 0] / count,
+    )
