@@ -24,6 +24,9 @@ _HOMES = (
     | dict.fromkeys(_KERNELS, "otdist.rkhs")
     | {
         "Generator": "otdist.catalogue",
+        "TestResult": "otdist._results",
+        "energy_test": "otdist.twosample",
+        "mmd_test": "otdist.twosample",
         "pairwise": "otdist._pairwise",
         "nearest": "otdist._pairwise",
         "value_and_grad": "otdist._gradients",
@@ -41,11 +44,13 @@ __all__ = [
     "Matern",
     "Polynomial",
     "RationalQuadratic",
+    "TestResult",
     "__version__",
     "alpha_divergence",
     "bhattacharyya",
     "chi2",
     "cross_entropy",
+    "energy_test",
     "entropy",
     "f_divergence",
     "gaussian",
@@ -55,6 +60,7 @@ __all__ = [
     "js_distance",
     "kl",
     "l2",
+    "mmd_test",
     "nearest",
     "pairwise",
     "renyi",
@@ -67,6 +73,7 @@ if TYPE_CHECKING:
     from otdist import gaussian
     from otdist._gradients import value_and_grad
     from otdist._pairwise import nearest, pairwise
+    from otdist._results import TestResult
     from otdist.catalogue import Generator
     from otdist.divergences import (
         alpha_divergence,
@@ -86,6 +93,7 @@ if TYPE_CHECKING:
         tv,
     )
     from otdist.rkhs import IMQ, Constant, Energy, Gaussian, Laplacian, Linear, Matern, Polynomial, RationalQuadratic
+    from otdist.twosample import energy_test, mmd_test
 
 
 def __getattr__(name: str) -> Any:

@@ -1,15 +1,18 @@
 """Statistics of two samples under random relabellings, and the p-value of the labels as given.
 
-With e the members of the first sample, every statistic here is a quadratic form of two values. Biased,
-Σ w_i w_j k_ij with w = e/n − (1 − e)/m = (N/nm) (e − n/N). Unbiased, over i ≠ j, with a = 1/(n(n−1)), b = 1/(m(m−1)), c = 1/(nm)
-and u = e − n/N: (a + b + 2c) u'Ku + β u'K1 + ((n/N)² a + (m/N)² b − 2c nm/N²) 1'K1, in which the linear term is
-absorbed by v = u + β/(2 (a + b + 2c)). So nothing large is subtracted and no row sums are kept.
+With e the members of the first sample, u = e − n/N and 1 all ones, every statistic here is one quadratic form. Biased,
+w'Kw with w = e/n − (1 − e)/m = (1/n + 1/m) u. Unbiased, K with a diagonal of 0, by e = u + n/N and 1 − e = m/N − u:
+
+    e'Ke/(n(n−1)) + (1−e)'K(1−e)/(m(m−1)) − 2 e'K(1−e)/(nm) = a u'Ku + 2 a s u'K1 + r 1'K1
+    a = 1/(n(n−1)) + 1/(m(m−1)) + 2/(nm),   a s N = 1/(n−1) − 1/(m−1) − 1/n + 1/m,   r N² = 1/(n−1) + 1/(m−1)
+
+which is a v'Kv + (r − a s²) 1'K1 with v = u + s. Nothing large is subtracted, and no row sums are kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,7 +20,7 @@ import numpy as np
 
 from otdist._arrays import Array
 from otdist._results import TestResult
-from otdist.rkhs import Kernel
+from otdist.rkhs import Kernel, Product, Sum
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -119,7 +122,8 @@ def on_the_line(samples: Samples) -> Found:
 def _block(tag: Any, x: Array, y: Array) -> Array:
     from otdist.kernels import gram
 
-    return gram.block(tag, x, y)
+    block: Array = gram.block(tag, x, y)
+    return block
 
 
 def _gram(tag: Any, z: Array, drop: bool, i0: int, i1: int, j0: int, j1: int) -> Array:
@@ -131,9 +135,7 @@ def _gram(tag: Any, z: Array, drop: bool, i0: int, i1: int, j0: int, j1: int) ->
     return block
 
 
-def _paired(
-    tag: Any, x: Array, y: Array, diagonal: Array, modulus: Array, i0: int, i1: int, j0: int, j1: int
-) -> Array:
+def _paired(tag: Any, x: Array, y: Array, diagonal: Array, modulus: Array, i0: int, i1: int, j0: int, j1: int) -> Array:
     """A block of h, whose diagonal moves to `diagonal`; modulus: rows' sums of what h is the difference of, twice."""
     rows, columns = slice(i0, i1), slice(j0, j1)
     h = _block(tag, x[rows], x[columns])
@@ -160,28 +162,45 @@ def judge(
         statistics = found.values + found.constant
     if not np.isfinite(statistics).all():
         raise ValueError("x and y: found points so far apart that the kernel overflows; divide both by a constant")
-    if estimator == "biased" and all(kernel.definite for kernel in kernels):
-        statistics = np.maximum(statistics, 0.0)  # below is rounding
+    if estimator == "biased":
+        statistics = np.maximum(statistics, 0.0)  # what is below is rounding
     # ranks[l, c]: how many labellings are at least as extreme as c for kernel l, itself among them
     ranks = np.empty(statistics.shape, np.int64)
     for row, values, margin in zip(ranks, found.values, found.margin, strict=True):
         row[:] = count - np.searchsorted(np.sort(values), values - margin, side="left")
-    shared = dict(
-        estimator=estimator, method=method, permutations=samples.permutations, n=samples.n, m=samples.m, alpha=alpha
+    names = tuple(map(repr, kernels))
+    result = TestResult(
+        statistic=float(statistics[0, 0]),
+        p_value=float(ranks[0, 0] / count),
+        null=statistics[0, 1:].copy(),
+        bandwidth=_widths(kernels[0]),
+        kernel=names[0],
+        estimator=estimator,
+        method=method,
+        permutations=samples.permutations,
+        n=samples.n,
+        m=samples.m,
+        alpha=alpha,
     )
-    names, widths = tuple(map(repr, kernels)), tuple(getattr(kernel, "bandwidth", None) for kernel in kernels)
     if method != "aggregated":
-        value, null = float(statistics[0, 0]), statistics[0, 1:].copy()
-        return TestResult(value, float(ranks[0, 0] / count), null, widths[0], names[0], **shared)
+        return result
     best = ranks.min(axis=0)
-    return TestResult(
-        float(best[0] / count),
-        float(np.count_nonzero(best <= best[0]) / count),
-        best[1:] / count,
-        widths,
-        names[int(ranks[:, 0].argmin())],
-        **shared,
+    return replace(
+        result,
+        statistic=float(best[0] / count),
+        p_value=float(np.count_nonzero(best <= best[0]) / count),
+        null=best[1:] / count,
+        bandwidth=tuple(map(_widths, kernels)),
+        kernel=names[int(ranks[:, 0].argmin())],
         kernels=names,
         statistics=statistics[:, 0].copy(),
         p_values=ranks[:, 0] / count,
     )
+
+
+def _widths(kernel: Any) -> Any:
+    """The bandwidth of a kernel, those of a sum or product as a tuple, None if there is none."""
+    if not isinstance(kernel, (Sum, Product)):
+        return getattr(kernel, "bandwidth", None)
+    both = [width for side in (kernel.left, kernel.right) if (width := _widths(side)) is not None]
+    return tuple(both) if len(both) > 1 else next(iter(both), None)

@@ -37,10 +37,12 @@ LAYERS = {
     "otdist._gradients": 3,
     "otdist._information": 3,
     "otdist._pairwise": 3,
+    "otdist._permutation": 3,
     "otdist.discrepancy": 3,
     "otdist.divergences": 3,
     "otdist.gaussian": 3,
     "otdist.transport": 3,
+    "otdist.twosample": 3,
     "otdist": 4,  # the table of public names, for those above the front doors
     "otdist.autodiff": 4,
     "otdist.compat": 5,
