@@ -102,19 +102,20 @@ def test_labels_may_be_held_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("estimator", ["biased", "unbiased"])
-def test_wild_bootstrap_is_the_sum_over_signs(estimator: Any) -> None:
+@pytest.mark.parametrize("n", [30, 300])
+def test_wild_bootstrap_is_the_sum_over_signs(n: int, estimator: Any) -> None:
     k = KERNELS["gaussian"][1]
-    x, y = samples(30, 30)
+    x, y = samples(n, n)
     got = od.mmd_test(x, y, kernel=od.Gaussian(1.5), method="wild", estimator=estimator, permutations=50, rng=4)
     h = k(x, x) + k(y, y) - k(x, y) - k(x, y).T
-    count = 30 * 30
+    count = n * n
     if estimator == "unbiased":
         np.fill_diagonal(h, 0.0)
-        count = 30 * 29
-    signs = 2.0 * labels(permute.coins, 4, 50, 30) - 1.0
+        count = n * (n - 1)
+    signs = 2.0 * labels(permute.coins, 4, 50, n) - 1.0
     null = np.array([e @ h @ e / count for e in signs.T])
     np.testing.assert_allclose(got.statistic, h.sum() / count, rtol=1e-11)
-    np.testing.assert_allclose(got.null, null, rtol=1e-10, atol=1e-14)
+    np.testing.assert_allclose(got.null, null, rtol=1e-10, atol=1e-13)
     assert got.p_value == p_value(got.statistic, null)
     if estimator == "biased":
         assert math.isclose(got.statistic, mmd(k, x, y, "biased"), rel_tol=1e-11)
@@ -145,12 +146,14 @@ def test_one_dimension_of_many_points() -> None:
     assert stats.ks_2samp(slow.null, fast.null).pvalue > 1e-3
 
 
-def test_offset_clouds() -> None:
-    x, y = samples(60, 50)
-    near = od.mmd_test(x, y, permutations=99, rng=0)
-    far = od.mmd_test(x + 1e4, y + 1e4, permutations=99, rng=0)
-    assert math.isclose(near.statistic, far.statistic, rel_tol=1e-9)
-    assert near.p_value == far.p_value
+@pytest.mark.parametrize("d", [3, 40])
+def test_offset_clouds(d: int) -> None:
+    x, y = samples(60, 50, d)
+    for options in ({}, {"kernel": "laplacian"}, {"kernel": "energy"}):
+        near = od.mmd_test(x, y, permutations=99, rng=0, **options)  # type: ignore[arg-type]
+        far = od.mmd_test(x + 1e4, y + 1e4, permutations=99, rng=0, **options)  # type: ignore[arg-type]
+        assert math.isclose(near.statistic, far.statistic, rel_tol=1e-9)
+        assert near.p_value == far.p_value
 
 
 def test_a_narrow_kernel_keeps_its_order() -> None:
@@ -238,6 +241,27 @@ def test_ties_of_rounded_data_by_enumeration() -> None:
     ]
     exact = np.mean(np.array(values) >= values[0] - 1e-12)
     got = od.energy_test(x / 3.0, y / 3.0, permutations=19999, rng=0)
+    assert within(round(got.p_value * 20000) - 1, 19999, float(exact))
+
+
+@pytest.mark.parametrize("method", ["permutation", "wild", "line"])
+def test_rounding_does_not_part_equal_labellings(method: Any) -> None:
+    """Tenths, symmetric about their middle: many labellings are equal, but their sums in floating point are not."""
+    left, right = np.array([0, 1, 3, 8, 9]), np.array([2, 4, 5, 6, 7])
+    pool = np.concatenate([left, right])
+    K = -np.abs(pool[:, None] - pool)  # whole numbers
+    W = []
+    for chosen in itertools.product((0, 1), repeat=10):
+        e = np.array(chosen)
+        if sum(chosen) == 5 and (method != "wild" or np.all(e[:5] + e[5:] == 1)):
+            W.append(2 * e - 1)
+    values = [w @ K @ w for w in W]
+    exact = np.mean(np.array(values) >= (W0 := np.repeat([1, -1], 5)) @ K @ W0)
+    x, y = left[:, None] * 0.1, right[:, None] * 0.1
+    if method == "line":
+        got = od.energy_test(x, y, permutations=19999, rng=0)
+    else:
+        got = od.mmd_test(x, y, kernel=od.Energy() * 0.3, method=method, permutations=19999, rng=0)
     assert within(round(got.p_value * 20000) - 1, 19999, float(exact))
 
 
