@@ -27,7 +27,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Block = Callable[[int, int, int, int], Array]
 
 # Rows of a strip, columns of A in a tile, labellings of a product: the workspace of a thread is some 7 MB.
-ROWS, WIDTH, COLUMNS = 256, 1024, 512
+ROWS, WIDTH, COLUMNS = 256, 512, 1024
 # Labellings drawn side by side, and rows of them at a time on the line: 32 KB.
 LANES, STEP = 64, 512
 # Bytes of labellings held at once; A is computed once for every such piece.
@@ -140,7 +140,7 @@ def quadratic(blocks: Sequence[Block], E: Array, low: float, high: float) -> For
     """v' A v for each matrix and each column of labels, v = high where the label is 1, else low.
 
     ``block(i0, i1, j0, j1)`` returns a float64 block of a symmetric A, contiguous and fresh; it is called for j0 >= i0
-    only, and the first block of a strip holds its diagonal. Memory: some 7 MB per thread, and 2 MB per matrix.
+    only, and the first block of a strip holds its diagonal. Memory: some 7 MB per thread, and 1 MB per matrix.
     """
     size, columns = E.shape
 

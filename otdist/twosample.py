@@ -94,7 +94,7 @@ def mmd_test(
     With e the members of the first sample, MMD² = a v'Kv + constant, v = e + shift: one quadratic form per
     relabelling. K is computed in symmetric tiles, never stored, and each tile is multiplied with 2^25/N relabellings at
     once, N = n + m: N² B/2 multiply-adds in all ("wild" n² B/2). Memory: 32 MB of labels, 7 MB per thread, and for
-    "aggregated" 2 MB per thread and kernel.
+    "aggregated" 1 MB per thread and kernel.
 
     Aggregation is by the least p-value (Westfall & Young 1993). Each kernel ranks all 1 + B labellings; a labelling's
     score is its best rank among the kernels, and the p-value is the rank of the given one's score among the
@@ -112,7 +112,7 @@ def mmd_test(
     >>> import numpy as np
     >>> import otdist as od
     >>> rng = np.random.default_rng(0)
-    >>> x, y = rng.standard_normal((80, 2)), rng.standard_normal((100, 2)) * 1.5
+    >>> x, y = rng.standard_normal((80, 2)), rng.standard_normal((100, 2)) * 2.0
     >>> od.mmd_test(x, y, permutations=199, rng=0).p_value
     0.005
     >>> od.mmd_test(x, y[:80], method="aggregated", permutations=199, rng=0).reject()
