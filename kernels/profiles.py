@@ -1,4 +1,4 @@
-"""Kernels as functions of a pair's quantities: value and slope, by types that compiled code dispatches on.
+"""Kernels as trees of types that compiled code dispatches on (the formulas: ``formulas.py``).
 
 A *quantity* is what a geometry makes of two points: ‖x−y‖² (Squared), Σ|x−y| (Cityblock), ⟨x, y⟩ (Inner), ‖x̂−ŷ‖² of
 the points on the unit sphere (Angle). An expression is a tree of NamedTuples over the quantities at its places.
