@@ -145,7 +145,8 @@ def quadratic(blocks: Sequence[Block], E: Array, low: float, high: float) -> For
     size, columns = E.shape
 
     def strip(i0: int, i1: int) -> Forms:
-        return _strip(blocks, E, low, high - low, i0, i1)
+        with np.errstate(over="ignore", invalid="ignore"):  # of this thread: the caller judges what is not finite
+            return _strip(blocks, E, low, high - low, i0, i1)
 
     with threads.single_blas():
         parts = threads.run(strip, threads.spans(size, ROWS), 0.02 * len(blocks) * size * size * columns)

@@ -11,16 +11,19 @@ which is a v'Kv + (r − a s²) 1'K1 with v = u + s. Nothing large is subtracted
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from otdist._arrays import Array
 from otdist._results import TestResult
 from otdist.rkhs import Kernel, Product, Sum
+
+if TYPE_CHECKING:
+    from otdist.kernels.permute import Forms
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -73,18 +76,10 @@ def permuted(samples: Samples, kernels: list[Any], estimator: str) -> Found:
         diagonal = float(_block(tag, points[:1], points[:1])[0, 0]) if drop and estimator == "biased" else 0.0
         blocks.append(partial(_gram, tag, points, drop))
         constants.append(a * diagonal * n * m / size)
-    seeds, given = samples.seeds(), np.arange(size) < n
-    parts = []
-    for c0, c1 in permute.pieces(size, len(seeds)):
-        E = permute.subsets(seeds[c0:c1], n, size)
-        if c0 == 0:
-            E[:, 0] = given
-        parts.append(permute.quadratic(blocks, E, low, high))
-    values = np.concatenate([part.values for part in parts], axis=1)
+    forms = _forms(blocks, samples.seeds(), np.arange(size) < n, lambda s: permute.subsets(s, n, size), low, high)
     mean = (n * abs(high) + m * abs(low)) / size
-    margin = 16 * EPS * a * mean**2 * parts[0].modulus[:, None]
-    constant = np.array(constants)[:, None] + rest * parts[0].total[:, None]
-    return Found(a * values, margin, constant)
+    margin = 16 * EPS * a * mean**2 * forms.modulus[:, None]
+    return Found(a * forms.values, margin, np.array(constants)[:, None] + rest * forms.total[:, None])
 
 
 def signed(samples: Samples, kernel: Any, estimator: str) -> Found:
@@ -93,19 +88,30 @@ def signed(samples: Samples, kernel: Any, estimator: str) -> Found:
 
     n, tag, points = samples.n, kernel.tag(samples.pool.shape[1]), samples.points(kernel)
     diagonal, modulus = np.zeros(n), np.zeros(n)
-    seeds, parts = samples.seeds(), []
-    for c0, c1 in permute.pieces(n, len(seeds)):
-        E = permute.coins(seeds[c0:c1], n)
-        if c0 == 0:
-            E[:, 0] = 1
-        modulus[:] = 0.0
-        block = partial(_paired, tag, points[:n], points[n:], diagonal, modulus)
-        parts.append(permute.quadratic([block], E, -1.0, 1.0))
-    values = np.concatenate([part.values for part in parts], axis=1)
+    block = partial(_paired, tag, points[:n], points[n:], diagonal, modulus)
+    forms = _forms([block], samples.seeds(), np.ones(n), lambda s: permute.coins(s, n), -1.0, 1.0)
     pairs = n * (n - 1) if estimator == "unbiased" else n * n
     constant = 0.0 if estimator == "unbiased" else float(diagonal.sum()) / pairs
     margin = 16 * EPS * float(modulus.sum()) / pairs
-    return Found(values / pairs, np.full((1, 1), margin), np.full((1, 1), constant))
+    return Found(forms.values / pairs, np.full((1, 1), margin), np.full((1, 1), constant))
+
+
+def _forms(
+    blocks: list[Any], seeds: Array, given: Array, draw: Callable[[Array], Array], low: float, high: float
+) -> Forms:
+    """Quadratic forms of the labels as given, in column 0, and of those drawn."""
+    from otdist.kernels import permute
+
+    parts = []
+    for c0, c1 in permute.pieces(len(given), len(seeds)):
+        E = draw(seeds[c0:c1])
+        if c0 == 0:
+            E[:, 0] = given
+        parts.append(permute.quadratic(blocks, E, low, high))
+    whole = parts[0]._replace(values=np.concatenate([part.values for part in parts], axis=1))
+    if not np.isfinite(whole.modulus).all():
+        raise ValueError("x and y: found points at which the kernel overflows; divide both samples by one constant")
+    return whole
 
 
 def on_the_line(samples: Samples) -> Found:
@@ -145,7 +151,7 @@ def _paired(tag: Any, x: Array, y: Array, diagonal: Array, modulus: Array, i0: i
         sizes += np.abs(part).sum(axis=1)
         part *= sign
         h += part
-    modulus[rows] += 2.0 * sizes
+    modulus[rows] = 2.0 * sizes + (modulus[rows] if j0 > i0 else 0.0)
     place = np.arange(max(i0, j0), min(i1, j1))
     if place.size:
         diagonal[place] = h[place - i0, place - j0]
@@ -158,10 +164,7 @@ def judge(
 ) -> TestResult:
     """Ranks, and the result in words."""
     count = 1 + samples.permutations
-    with np.errstate(invalid="ignore"):
-        statistics = found.values + found.constant
-    if not np.isfinite(statistics).all():
-        raise ValueError("x and y: found points so far apart that the kernel overflows; divide both by a constant")
+    statistics = found.values + found.constant
     if estimator == "biased":
         statistics = np.maximum(statistics, 0.0)  # what is below is rounding
     # ranks[l, c]: how many labellings are at least as extreme as c for kernel l, itself among them

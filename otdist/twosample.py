@@ -19,12 +19,14 @@ import numpy as np
 from otdist import rkhs
 from otdist._arrays import Array, enter
 from otdist._bandwidth import EXACT
-from otdist._moments import finite, number
+from otdist._moments import number
 from otdist._permutation import Samples, judge, on_the_line, permuted, signed
 from otdist._results import TestResult
+from otdist._samples import points, refuse_zero_vectors, same_d
 from otdist.catalogue import choose
 
 CANDIDATES = 10
+LARGE = 1e100
 
 
 def mmd_test(
@@ -86,8 +88,8 @@ def mmd_test(
     ------
     ValueError, TypeError
         Naming the argument: NaN or infinite entries, samples that are not (n, d), another d, fewer than two points for
-        "unbiased", n ≠ m for "wild", options. The estimators "linear" and "block" have no test here: their
-        statistics depend on the order of the points.
+        "unbiased", n ≠ m for "wild", a zero vector under the cost "cosine", options. The estimators "linear" and
+        "block" have no test here: their statistics depend on the order of the points.
 
     Notes
     -----
@@ -193,18 +195,18 @@ def energy_test(
 
 def _read(x: Any, y: Any, permutations: Any, rng: Any) -> Samples:
     _, arrays = enter(x=x, y=y)
-    for name, a in zip(("x", "y"), arrays, strict=True):
-        if a.ndim == 1:
-            raise ValueError(
-                f"{name}: found shape {a.shape}; a sample has shape (n, d): pass {name}[:, None] for n numbers"
-            )
-        if a.ndim != 2 or 0 in a.shape:
-            raise ValueError(f"{name}: found shape {a.shape}; a test takes one sample of shape (n, d), n and d >= 1")
-    if arrays[0].shape[1] != arrays[1].shape[1]:
+    first, second = (points(name, a) for name, a in zip(("x", "y"), arrays, strict=True))
+    for name, a in (("x", first), ("y", second)):
+        if a.ndim != 2:
+            raise ValueError(f"{name}: found shape {a.shape}; a test takes one sample (n, d): call it batch by batch")
+    same_d(x=first, y=second)
+    pool = np.concatenate([first, second], dtype=np.float64)
+    size, spread = np.max(np.abs(pool)), np.max(np.ptp(pool, axis=0))
+    if size > LARGE or 0 < spread < 1 / LARGE:
         raise ValueError(
-            f"x and y: found {arrays[0].shape[1]} and {arrays[1].shape[1]} coordinates; both need the same d"
+            f"x and y: found coordinates up to {size:.3g} that differ by up to {spread:.3g}, whose squares leave the "
+            f"range of float64; multiply both samples by one constant"
         )
-    first, second = (finite(name, a) for name, a in zip(("x", "y"), arrays, strict=True))
     if isinstance(permutations, bool) or not isinstance(permutations, Integral):
         raise TypeError(f"permutations: found {permutations!r}; give a whole number")
     if permutations < 1:
@@ -213,7 +215,6 @@ def _read(x: Any, y: Any, permutations: Any, rng: Any) -> Samples:
         raise TypeError(f"rng: found {type(rng).__name__}; give None, a seed or a numpy.random.Generator")
     if isinstance(rng, Integral) and rng < 0:
         raise ValueError(f"rng: found {rng!r}; a seed is a whole number >= 0")
-    pool = np.concatenate([first, second])
     generator = np.random.default_rng(int(rng) if isinstance(rng, Integral) else rng)
     return Samples(pool, len(first), len(second), int(permutations), generator)
 
@@ -237,12 +238,14 @@ def _kernels(samples: Samples, kernel: Any, bandwidth: Any, *, aggregated: bool)
         # drawn by chance, not by place: which points are drawn must not tell x from y
         pool = pool[samples.generator.choice(len(pool), EXACT, replace=False)]
     half = len(pool) // 2
-    if not aggregated:
-        return [rkhs.resolve(kernel, bandwidth, pool[:half], pool[half:])]
-    several = isinstance(kernel, Sequence) and not isinstance(kernel, str)
+    several = aggregated and isinstance(kernel, Sequence) and not isinstance(kernel, str)
     bases = [rkhs.named(one, d) for one in (kernel if several else [kernel])]
     if not bases:
         raise ValueError("kernel: found an empty sequence; give at least one kernel")
+    for base in bases:
+        refuse_zero_vectors(base, x=samples.pool[: samples.n], y=samples.pool[samples.n :])
+    if not aggregated:
+        return [rkhs.resolve(bases[0], bandwidth, pool[:half], pool[half:])]
     known: dict[Any, Array] = {}
     found: list[Any] = []
     for base in bases:
