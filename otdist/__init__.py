@@ -26,6 +26,9 @@ _HOMES = (
     | dict.fromkeys(_SAMPLES, "otdist.discrepancy")
     | {
         "Generator": "otdist.catalogue",
+        "TestResult": "otdist._results",
+        "energy_test": "otdist.twosample",
+        "mmd_test": "otdist.twosample",
         "pairwise": "otdist._pairwise",
         "nearest": "otdist._pairwise",
         "value_and_grad": "otdist._gradients",
@@ -45,12 +48,14 @@ __all__ = [
     "Matern",
     "Polynomial",
     "RationalQuadratic",
+    "TestResult",
     "__version__",
     "alpha_divergence",
     "bhattacharyya",
     "chi2",
     "cross_entropy",
     "energy_distance",
+    "energy_test",
     "entropy",
     "estimate",
     "f_divergence",
@@ -64,6 +69,7 @@ __all__ = [
     "kl",
     "l2",
     "mmd",
+    "mmd_test",
     "nearest",
     "pairwise",
     "renyi",
@@ -77,6 +83,7 @@ if TYPE_CHECKING:
     from otdist import estimate, features, gaussian
     from otdist._gradients import value_and_grad
     from otdist._pairwise import nearest, pairwise
+    from otdist._results import TestResult
     from otdist.catalogue import Generator
     from otdist.discrepancy import KID, energy_distance, kid, mmd, witness
     from otdist.divergences import (
@@ -97,6 +104,7 @@ if TYPE_CHECKING:
         tv,
     )
     from otdist.rkhs import IMQ, Constant, Energy, Gaussian, Laplacian, Linear, Matern, Polynomial, RationalQuadratic
+    from otdist.twosample import energy_test, mmd_test
 
 
 def __getattr__(name: str) -> Any:
