@@ -36,7 +36,7 @@ from otdist import _binned, _clouds, _fitted, _moments, _samples, divergences, g
 from otdist import _nearest_neighbours as neighbours
 from otdist._arrays import enter
 from otdist._normal import Array
-from otdist.catalogue import choose
+from otdist.catalogue import choose, log_scale
 
 __all__ = ["js", "kl", "renyi"]
 
@@ -325,7 +325,7 @@ def _each(
     both: bool = False,
 ) -> Any:
     """`single` of every pair of clouds of the batch, in the caller's arrays."""
-    unit = _moments.log_base(base)
+    scale = log_scale(base)
     door, hosts = enter(x=x, y=y)
     x, y = (_samples.points(name, a).astype(np.float64, copy=False) for name, a in zip(("x", "y"), hosts, strict=True))
     _samples.same_d(x=x, y=y)
@@ -341,4 +341,4 @@ def _each(
     value = np.empty(batch)
     for i in np.ndindex(*batch):
         value[i] = single(x[i], y[i])
-    return door.leave(value / unit)
+    return door.leave(scale * value)
