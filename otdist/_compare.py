@@ -47,6 +47,8 @@ _METRICS = {
     "cross_entropy": _Row("cross_entropy", "[0, inf]", "nats per symbol of A encoded for B"),
     "entropy": _Row("entropy", "[0, log k]", "nats per symbol of A encoded for A"),
 }
+# Rows, of both samples together, that the test looks at: its time grows with their square.
+_TESTED = 4000
 _ORDERED = ("renyi", "tsallis", "alpha_divergence")
 
 
@@ -73,7 +75,7 @@ def run(
         return 0
     print(f"A {a} {p.shape}, B {b} {q.shape}: compared as {kind}, {reason}.")
     if kind == "samples":
-        _show_samples(body["frechet"])
+        _show_samples(body["frechet"], body["kernels"])
     else:
         print(f"{body['rows']} pair(s) of histograms over {body['bins']} bins; {body['normalize']}.")
         _show_histograms(body["divergences"])
@@ -171,7 +173,25 @@ def _samples(x: Array, y: Array) -> dict[str, Any]:
             raise ValueError(f"{name}: found shape {a.shape}; samples are rows, at least two, of a 2-D array")
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"A has {x.shape[1]} columns and B has {y.shape[1]}; samples must live in one space")
-    return {"frechet": frechet_parts(x, y)}
+    return {"frechet": frechet_parts(x, y), "kernels": kernel_distances(x, y)}
+
+
+def kernel_distances(x: Array, y: Array) -> dict[str, float]:
+    """Energy distance, MMD² with the Gaussian kernel of the median bandwidth, and the p-value of the MMD's test.
+
+    Of large samples the test takes evenly spaced rows, _TESTED of both together.
+    """
+    share = min(1.0, _TESTED / (len(x) + len(y)))
+    few = [a[np.linspace(0, len(a) - 1, max(2, round(share * len(a)))).astype(int)] for a in (x, y)]
+    result = od.mmd_test(*few, rng=0)
+    return {
+        "energy_distance": float(od.energy_distance(x, y)),
+        "mmd": float(od.mmd(x, y)),
+        "p_value": result.p_value,
+        "permutations": result.permutations,
+        "tested_a": result.n,
+        "tested_b": result.m,
+    }
 
 
 def frechet_parts(x: Array, y: Array) -> dict[str, float]:
@@ -182,14 +202,22 @@ def frechet_parts(x: Array, y: Array) -> dict[str, float]:
     return {"squared_distance": shift + spread, "mean_part": shift, "covariance_part": spread}
 
 
-def _show_samples(parts: dict[str, float]) -> None:
+def _show_samples(parts: dict[str, float], kernels: dict[str, float]) -> None:
+    tested = f"{kernels['tested_a']:g} and {kernels['tested_b']:g} rows, {kernels['permutations']:g} relabellings"
     meanings = {
+        "energy_distance": "2 E‖x−y‖ − E‖x−x′‖ − E‖y−y′‖",
+        "mmd": "squared maximum mean discrepancy, Gaussian kernel, median bandwidth",
+        "p_value": f"of the MMD if A and B were one distribution ({tested})",
         "squared_distance": "squared Fréchet (2-Wasserstein) distance between Gaussian fits",
         "mean_part": "squared distance between the means",
         "covariance_part": "what the covariances add",
     }
-    rows = [[name, number(parts[name]), meaning] for name, meaning in meanings.items()]
-    show("Distance between samples", ["", "value", "meaning"], rows)
+    values = kernels | parts
+    show(
+        "Distances between samples",
+        ["", "value", "meaning"],
+        [[name, number(values[name]), meaning] for name, meaning in meanings.items()],
+    )
 
 
 def _strict(value: Any) -> Any:

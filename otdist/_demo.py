@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import otdist as od
-from otdist._compare import frechet_parts
+from otdist._compare import frechet_parts, kernel_distances
 from otdist._table import number, show
 
 __all__ = ["run"]
@@ -35,6 +35,7 @@ def run(save: str, *, as_json: bool) -> int:
     results: dict[str, Any] = {
         "js": class_histograms(pixels, labels),
         "frechet": class_samples(pixels, labels),
+        "tests": class_tests(pixels, labels),
         "accuracy": accuracies(pixels, labels),
         "gaussians": two_gaussians(),
         "segments": parallel_segments(),
@@ -66,6 +67,14 @@ def class_samples(pixels: Array, labels: Array) -> Array:
         for j in range(i):
             table[i, j] = table[j, i] = frechet_parts(classes[i], classes[j])["squared_distance"]
     return table
+
+
+def class_tests(pixels: Array, labels: Array) -> dict[str, dict[str, float]]:
+    """Kernel distances between samples of images: of two digits, and of one digit in two halves."""
+    classes = [pixels[labels == digit] for digit in range(10)]
+    pairs = {f"{a} and {b}": (classes[a], classes[b]) for a, b in ((0, 1), (3, 8), (4, 9), (1, 7))}
+    halves = {f"half of {a} and the other": (classes[a][::2], classes[a][1::2]) for a in (3, 8)}
+    return {name: kernel_distances(x, y) for name, (x, y) in (pairs | halves).items()}
 
 
 def accuracies(pixels: Array, labels: Array) -> dict[str, float]:
@@ -115,6 +124,12 @@ def _show(results: dict[str, Any]) -> None:
         "Digits: below the diagonal JS between mean images, above it squared Fréchet distance between classes",
         ["", *digits],
         both,
+    )
+    columns = ("energy_distance", "mmd", "p_value")
+    show(
+        "Digits as samples of images: kernel distances, and the p-value of one distribution for both",
+        ["", *columns],
+        [[name, *(number(found[column]) for column in columns)] for name, found in results["tests"].items()],
     )
     show(
         "Digits: nearest neighbour among histograms",

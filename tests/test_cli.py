@@ -133,7 +133,12 @@ def test_compare_samples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     shift = np.array([1.0, -2.0, 0.5])
     centre = x.mean(axis=0)
     a, b = save(tmp_path, "a.npy", x), save(tmp_path, "b.npy", 2 * (x - centre) + centre + shift)
-    parts = answer(capsys, "compare", a, b)["frechet"]
+    found = answer(capsys, "compare", a, b)
+    parts, kernels = found["frechet"], found["kernels"]
+    x, y = np.load(a), np.load(b)
+    assert kernels["energy_distance"] == pytest.approx(od.energy_distance(x, y))
+    assert kernels["mmd"] == pytest.approx(od.mmd(x, y))
+    assert kernels["p_value"] == od.mmd_test(x, y, rng=0).p_value
     assert parts["mean_part"] == pytest.approx(float(shift @ shift), rel=1e-10)
     spread = min(np.trace(np.cov(x.T, bias=bias)) for bias in (False, True)) * 0.999
     assert spread <= parts["covariance_part"] <= spread * 50 / 49 * 1.003
@@ -289,6 +294,9 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         np.testing.assert_allclose(table, table.T, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(np.diag(table), 0, atol=1e-12)
         assert table[~np.eye(10, dtype=bool)].min() > 0
+    for name, kernels in found["tests"].items():
+        assert (kernels["p_value"] > 0.01) == name.startswith("half")
+        assert kernels["energy_distance"] > kernels["mmd"] > 0
     assert min(found["accuracy"].values()) > 0.95
 
     curves = {name: np.array(values) for name, values in found["gaussians"].items()}
