@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import otdist as od
 from otdist import _doctor
 from otdist.cli import main
 
