@@ -60,11 +60,14 @@ class Dense(NamedTuple):
 
 
 class Pulls(NamedTuple):
-    """Where gradients go: `rows` (n, d), `columns` (d, width of the tile), or (m, d) of a Product, and sums of C."""
+    """Where gradients go: those of the pool (N, d) and the sums of C (N,) in float64, and scratch for columns.
 
-    rows: Any
+    The scratch, (d, width) and of a Product (width,), is in the float of the tile; `flush` empties it every few rows.
+    """
+
+    points: Any
+    sums: Any
     columns: Any
-    row_sums: Any
     column_sums: Any
 
 
@@ -202,7 +205,7 @@ def _pull_of(geometry, c, pulls, i, i0, start, j0, count, low):
                     both = norm + norms[j]
                     if both - two * g[j] < limit * both:
                         x, y = geometry.left[i], geometry.right[start + j]
-                        to, other = pulls.rows[i], pulls.columns[start + j]
+                        to, other = pulls.points[i], pulls.points[start + j]
                         factor = np.float64(c[j])
                         for k in range(x.size):
                             t = factor * np.float64(x[k] - y[k])
@@ -217,33 +220,70 @@ def _pull_of(geometry, c, pulls, i, i0, start, j0, count, low):
                 g[j] = c[j]
                 total += np.float64(c[j])
                 sums[j] += c[j]
-            pulls.row_sums[i - i0] = total
+            pulls.sums[i] += total
 
         return product
     if kind is Dots:
 
         def dots(geometry, c, pulls, i, i0, start, j0, count, low):
-            for k in range(pulls.rows.shape[1]):
+            for k in range(pulls.points.shape[1]):
                 x, y, to = geometry.left[k, i], geometry.right[k][start:], pulls.columns[k][start - j0 :]
                 total = zero
                 for j in range(count):
                     total += c[j] * y[j]
                     to[j] += c[j] * x
-                pulls.rows[i, k] += np.float64(total)
+                pulls.points[i, k] += np.float64(total)
 
         return dots
 
     def by_columns(geometry, c, pulls, i, i0, start, j0, count, low):
-        for k in range(pulls.rows.shape[1]):
+        for k in range(pulls.points.shape[1]):
             x, y, to = geometry.left[k, i], geometry.right[k][start:], pulls.columns[k][start - j0 :]
             total = zero
             for j in range(count):
                 t = c[j] * slope(geometry, x, y[j])
                 total += t
                 to[j] -= t
-            pulls.rows[i, k] += np.float64(total)
+            pulls.points[i, k] += np.float64(total)
 
     return by_columns
+
+
+def flush(geometries, pulls, j0, j1):
+    """Add what the columns of the tile have gathered to the gradients, and empty the scratch."""
+
+
+@overload(flush, jit_options=OWNING)
+def _flush_of(geometries, pulls, j0, j1):
+    if isinstance(pulls, types.NoneType):
+        return lambda geometries, pulls, j0, j1: None
+    zero = _real(geometries[0])(0)
+    kind = _kind(geometries[0])
+
+    def first(pulls, j0, j1):
+        pass
+
+    def of_product(pulls, j0, j1):
+        to = pulls.sums[j0:]
+        for j in range(j1 - j0):
+            to[j] += np.float64(pulls.column_sums[j])
+            pulls.column_sums[j] = zero
+
+    def of_columns(pulls, j0, j1):
+        for k in range(pulls.points.shape[1]):
+            for j in range(j1 - j0):
+                pulls.points[j0 + j, k] += np.float64(pulls.columns[k, j])
+                pulls.columns[k, j] = zero
+
+    one = njit(**OWNING)(of_product if kind is Product else first if kind is Dense else of_columns)
+    if len(geometries) == 1:
+        return lambda geometries, pulls, j0, j1: one(pulls[0], j0, j1)
+
+    def several(geometries, pulls, j0, j1):
+        one(pulls[0], j0, j1)
+        flush(geometries[1:], pulls[1:], j0, j1)
+
+    return several
 
 
 def measure_all(geometries, buffers, i, i0, start, j0, count):
