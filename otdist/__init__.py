@@ -16,15 +16,31 @@ _DIVERGENCES = (
     *("tv", "hellinger", "l2", "chi2", "kl", "js", "js_distance", "jeffreys"),
     *("renyi", "tsallis", "alpha_divergence", "bhattacharyya", "cross_entropy", "entropy", "f_divergence"),
 )
-_HOMES = dict.fromkeys(_DIVERGENCES, "otdist.divergences") | {
-    "Generator": "otdist.catalogue",
-    "pairwise": "otdist._pairwise",
-    "nearest": "otdist._pairwise",
-    "value_and_grad": "otdist._gradients",
-}
+_KERNELS = (
+    *("Gaussian", "Laplacian", "IMQ", "RationalQuadratic", "Matern", "Polynomial", "Linear", "Energy", "Constant"),
+)
+_HOMES = (
+    dict.fromkeys(_DIVERGENCES, "otdist.divergences")
+    | dict.fromkeys(_KERNELS, "otdist.rkhs")
+    | {
+        "Generator": "otdist.catalogue",
+        "pairwise": "otdist._pairwise",
+        "nearest": "otdist._pairwise",
+        "value_and_grad": "otdist._gradients",
+    }
+)
 
 __all__ = [
+    "IMQ",
+    "Constant",
+    "Energy",
+    "Gaussian",
     "Generator",
+    "Laplacian",
+    "Linear",
+    "Matern",
+    "Polynomial",
+    "RationalQuadratic",
     "__version__",
     "alpha_divergence",
     "bhattacharyya",
@@ -69,6 +85,7 @@ if TYPE_CHECKING:
         tsallis,
         tv,
     )
+    from otdist.rkhs import IMQ, Constant, Energy, Gaussian, Laplacian, Linear, Matern, Polynomial, RationalQuadratic
 
 
 def __getattr__(name: str) -> Any:
