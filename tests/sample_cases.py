@@ -269,7 +269,7 @@ def gradient(gram: Gram, arrays: list[Any], argnum: int, definition: Any = refer
     """
     numbers = [Wide.array(a) for a in arrays]
     at = numbers[argnum]
-    h = Wide.array(2.0**-13)
+    h = Wide.array(2.0**-17 if argnum < 2 else 2.0**-13)
     grad = np.zeros(at.shape)
 
     def moved(index: Any, steps: int) -> Any:

@@ -141,7 +141,7 @@ def test_gram_matrices(k: KernelCase, dtype: str) -> None:
         want = exactly(lambda gram, x, y, xp: gram(x, y, xp=xp), k.gram, s.x, s.y)
         assert got.dtype == dtype
         rtol, atol = {"float64": (1e-13, 1e-14), "float32": (4e-6, 2e-6)}[dtype]
-        np.testing.assert_allclose(got, want, rtol=rtol, atol=atol * np.abs(want).max(), err_msg=s.label)
+        np.testing.assert_allclose(got, want, rtol=rtol, atol=atol * np.abs(want).max() + 1e-37, err_msg=s.label)
         np.testing.assert_array_equal(k.make()(s.x), k.make()(s.x).T)
 
 
@@ -209,7 +209,7 @@ def test_gaussian_samples_estimate_it(d: int) -> None:
     want = 2 * (s**2 / v) ** (d / 2) * -math.expm1(-d * mu**2 / (2 * v))
     values = [od.mmd(x[i::10], y[i::10], kernel=od.Gaussian(s), estimator="unbiased") for i in range(10)]
     assert abs(np.mean(values) - want) < 4 * scipy.stats.sem(values)
-    assert od.mmd(x, y, kernel=od.Gaussian(s), estimator="unbiased") == pytest.approx(want, rel=0.15)
+    assert od.mmd(x, y, kernel=od.Gaussian(s), estimator="unbiased") == pytest.approx(want, rel=0.3)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -147,13 +147,13 @@ def test_bad_weights(call: Call, label: str, weights: Any, error: Any, match: st
 
 def test_weights_of_one_point_are_not_unbiased() -> None:
     x, y = good(3, 4), good(4, 4)
-    with pytest.raises(ValueError, match="x_weights.*(biased|mass|one point)"):
+    with pytest.raises(ValueError, match=r"x_weights.*(biased|mass|one point)"):
         od.mmd(x, y, estimator="unbiased", x_weights=[0.0, 1.0, 0.0], bandwidth=1.0)
 
 
 @pytest.mark.parametrize("estimator", ["linear", "block"])
 def test_weights_have_no_place_in_pairs_and_blocks(estimator: str) -> None:
-    with pytest.raises(ValueError, match="x_weights.*biased"):
+    with pytest.raises(ValueError, match=r"x_weights.*biased"):
         od.mmd(good(4, 4), good(4, 4), estimator=estimator, x_weights=[0.25] * 4)
 
 
