@@ -1,0 +1,295 @@
+"""Kernel sums over pairs: Gram blocks, K @ V and quadratic forms with gradients, K never stored.
+
+Pairs go in tiles at fixed places, whatever the threads. For up to DIRECT coordinates (and for city-block distances, and
+for small problems) tiles measure by differences; beyond, by a matrix product whose closest pairs are redone by
+differences (see ``gram_tiles.py``). A quadratic form runs over the pooled points z = [x; y] and takes every pair once:
+tile (I, J), J >= I, gives its sum, its row sums to I and to J, and two products for the gradients of I and J. Tiles are
+ordered in rounds, I + J = r mod the number of blocks: within a round no two tiles share a block, so threads may add to
+one gradient without locks, and every sum has one order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from otdist.kernels import threads
+from otdist.kernels.gram_clouds import Array, Cloud, Scratch, Sides, by_columns, unit_rows, wants_product
+from otdist.kernels.gram_sums import panel, sweep
+from otdist.kernels.gram_tiles import Dense, Product, Pulls
+from otdist.kernels.profiles import Angle, Inner, Kernel, Squared
+
+# Rows and columns of a tile: of products; of differences, in small pools and in large ones.
+TILE, STRIP, LONG_STRIP, LONG = 512, 1024, 2048, 1 << 17
+# Tiles handed to the threads at once.
+BATCH = 1024
+
+
+class Quadratic(NamedTuple):
+    """Sums over pairs of one batch of problems, float64."""
+
+    xx: Array  # (P,): sum of a_i a_j k(x_i, x_j) over i != j
+    xy: Array  # sum of a_i b_j k(x_i, y_j)
+    yy: Array
+    diagonal: Array  # (P, N): k(z, z) of the pool
+    row_sums: Array | None  # (P, 2, N), without the diagonal: over x with weights a, over y with weights b
+    gradient: Array | None  # (P, N, d)
+
+
+def _edges(n: int, m: int, size: int) -> tuple[Array, int]:
+    """Edges of blocks of about equal size, at most `size`, none of which spans x and y; how many are x's."""
+    parts, start = [], 0
+    for count in (n, m):
+        blocks = max(1, -(-count // size))
+        parts.append(start + np.arange(blocks) * count // blocks)
+        start += count
+    return np.concatenate([*parts, [n + m]]).astype(np.int64), len(parts[0])
+
+
+def _rounds(blocks: int) -> tuple[Array, list[tuple[int, int]]]:
+    """Pairs of blocks (a, b), b >= a, in rounds that share no block; where each round starts and stops."""
+    a, b = np.triu_indices(blocks)
+    order = np.argsort((a + b) % blocks, kind="stable")
+    stops = np.cumsum(np.bincount((a + b) % blocks, minlength=blocks))
+    pairs = np.stack([a[order], b[order]], axis=1).astype(np.int64)
+    return pairs, list(zip([0, *stops[:-1].tolist()], stops.tolist(), strict=True))
+
+
+def _nanoseconds(tag: Kernel, pairs: float, d: int, real: Any) -> float:
+    return pairs * (0.5 + 0.06 * d) * (1.0 if real is np.float32 else 2.0)
+
+
+def quadratic(
+    tag: Kernel,
+    X: Array,
+    Y: Array,
+    weights: Array | None = None,
+    *,
+    real: Any = np.float64,
+    factors: tuple[float, float, float] | None = None,
+    ends: tuple[Any, Any] = (0.0, 0.0),
+    row_sums: bool = False,
+) -> Quadratic:
+    """Sums over all pairs of X (P, n, d) and Y (P, m, d), computed in the float `real` and summed in float64.
+
+    `weights` (P, n + m) are a and b, ones by default. With `factors` (fxx, fxy, fyy) also the gradient, with respect to
+    the points, of fxx xx + fxy xy + fyy yy + Σ e_i k(z_i, z_i), where e is ends[0] on x and ends[1] on y, each a number
+    or per point. O(N² d/2) time for N = n + m; memory: two copies of the points, tiles of 1 MB, what is returned.
+    """
+    n, m = X.shape[1], Y.shape[1]
+    pool = Cloud([X, Y], real)
+    product = wants_product(tag.geometries, pool.N * pool.N, pool.d)
+    size = TILE if product else (LONG_STRIP if pool.N > LONG else STRIP)
+    edges, split = _edges(n, m, size)
+    pairs, rounds = _rounds(len(edges) - 1)
+    totals = np.zeros((pool.problems, len(pairs)))
+    diagonal = np.zeros((pool.problems, 2, pool.N))
+    sums = np.zeros((pool.problems, 2, pool.N)) if row_sums else None
+    gradients = None
+    scale = np.zeros(3)
+    if factors is not None:
+        scale = np.array([2.0 * factors[0], factors[1], 2.0 * factors[2]])
+        gradients = tuple(np.zeros((pool.problems, pool.N, pool.d)) for _ in tag.geometries)
+    run = _by_products if product else _by_differences
+    run(tag, pool, edges, pairs, rounds, split, weights, scale, totals, diagonal, sums, gradients)
+    side = (pairs >= split).sum(axis=1)
+    xx, xy, yy = (np.sum(totals[:, side == s], axis=1) for s in range(3))
+    gradient = None if gradients is None else _points(tag, pool, gradients, diagonal, ends, n)
+    return Quadratic(2.0 * xx, xy, 2.0 * yy, diagonal[:, 0], sums, gradient)
+
+
+def _by_differences(
+    tag: Kernel,
+    pool: Cloud,
+    edges: Array,
+    pairs: Array,
+    rounds: list[tuple[int, int]],
+    split: int,
+    weights: Array | None,
+    scale: Array,
+    totals: Array,
+    diagonal: Array,
+    sums: Array | None,
+    gradients: Any,
+) -> None:
+    geometries = by_columns(tag.geometries, pool, pool)
+    work = _nanoseconds(tag, pool.N * pool.N / 2, pool.d, pool.real)
+    many = pool.problems > 1 and (len(pairs) <= 8 or pool.problems >= 16)
+
+    def some(p0: int, p1: int, t0: int, t1: int) -> None:
+        sweep(
+            *(tag.expression, geometries, edges, pairs, split, weights, scale),
+            *(totals, diagonal, sums, gradients, p0, p1, t0, t1),
+        )
+
+    if many:
+        step = max(1, int(threads.INLINE_NANOSECONDS / work))
+        tasks = [(p0, p1, 0, len(pairs)) for p0, p1 in threads.spans(pool.problems, step)]
+        threads.run(some, tasks, work * pool.problems)
+        return
+    step = max(1, int(len(pairs) * threads.INLINE_NANOSECONDS / work))
+    shared = sums is not None or gradients is not None
+    for p in range(pool.problems):
+        alone = work <= threads.INLINE_NANOSECONDS
+        for start, stop in rounds if shared and not alone else threads.spans(len(pairs), BATCH * step):
+            tasks = [(p, p + 1, start + t0, start + t1) for t0, t1 in threads.spans(stop - start, step)]
+            threads.run(some, tasks, 0.0 if alone else work * (stop - start) / len(pairs))
+
+
+def _by_products(
+    tag: Kernel,
+    pool: Cloud,
+    edges: Array,
+    pairs: Array,
+    rounds: list[tuple[int, int]],
+    split: int,
+    weights: Array | None,
+    scale: Array,
+    totals: Array,
+    diagonal: Array,
+    sums: Array | None,
+    gradients: Any,
+) -> None:
+    free: deque[Scratch] = deque()
+    work = _nanoseconds(tag, pool.N * pool.N / 2, pool.d, pool.real)
+    for p in range(pool.problems):
+        sides = Sides(tag.geometries, pool, pool, p)
+        n = int(edges[split])
+        parts = ((0, n, 0, n), (0, n, n, pool.N), (n, pool.N, n, pool.N))
+        direct = [tuple(sides.close(place, *part) for place in range(len(sides.kinds))) for part in parts]
+        own = None if weights is None else weights[p]
+
+        def one(t: int, p: int = p, sides: Any = sides, direct: Any = direct, own: Any = own) -> None:
+            a, b = pairs[t]
+            x, y = int(a >= split), int(b >= split)
+            span = (int(edges[a]), int(edges[a + 1]), int(edges[b]), int(edges[b + 1]))
+            scratch = free.pop() if free else Scratch()
+            geometries = sides.geometries(span, scratch, direct[x + y])
+            phi = (None, None) if sums is None else (sums[p, y], sums[p, x])
+            pulls = None if gradients is None else _pulls(geometries, [g[p] for g in gradients], span, scratch)
+            totals[p, t] = panel(
+                tag.expression, geometries, span, a == b, own, scale[x + y], diagonal[p], *phi, pulls, None
+            )
+            if pulls is not None:
+                _gather(geometries, sides, [g[p] for g in gradients], pulls, span, scratch)
+            free.append(scratch)
+
+        with threads.single_blas():
+            for start, stop in (
+                rounds if gradients is not None or sums is not None else threads.spans(len(pairs), BATCH)
+            ):
+                tasks = [(t,) for t in range(start, stop)]
+                threads.run(one, tasks, work * len(tasks) / len(pairs))
+
+
+def _pulls(geometries: tuple[Any, ...], gradients: list[Array], span: tuple[int, ...], scratch: Scratch) -> Any:
+    i0, i1, j0, j1 = span
+    found = []
+    for place, (g, gradient) in enumerate(zip(geometries, gradients, strict=True)):
+        real = g[0].dtype
+        if type(g) in (Product, Dense):
+            sums = scratch(f"sums{place}", (j1 - j0,), real)
+            sums.fill(0)
+            found.append(Pulls(gradient, gradient, scratch(f"rows{place}", (i1 - i0,), np.float64), sums))
+        else:
+            columns = scratch(f"columns{place}", (gradient.shape[1], j1 - j0), real)
+            columns.fill(0)
+            empty = scratch(f"rows{place}", (0,), np.float64)
+            found.append(Pulls(gradient, columns, empty, scratch(f"sums{place}", (0,), real)))
+    return tuple(found)
+
+
+def _gather(
+    geometries: tuple[Any, ...], sides: Sides, gradients: list[Array], pulls: Any, span: tuple[int, ...], scratch: Any
+) -> None:
+    """Slopes of a tile -> gradients: (C1) Z_I − C Z_J and (1C) Z_J − Cᵀ Z_I, of inner products C Z_J and Cᵀ Z_I."""
+    i0, i1, j0, j1 = span
+    for g, kind, gradient, own in zip(geometries, sides.kinds, gradients, pulls, strict=True):
+        if type(g) not in (Product, Dense):
+            gradient[j0:j1] += own.columns.T
+            continue
+        Z = sides.left.rows(kind)[sides.p]
+        to_i = np.matmul(g.product, Z[j0:j1], out=scratch("to i", (i1 - i0, Z.shape[1]), Z.dtype))
+        to_j = np.matmul(g.product.T, Z[i0:i1], out=scratch("to j", (j1 - j0, Z.shape[1]), Z.dtype))
+        if type(g) is Dense:
+            gradient[i0:i1] += to_i
+            gradient[j0:j1] += to_j
+        else:
+            gradient[i0:i1] += own.row_sums[:, None] * Z[i0:i1] - to_i
+            gradient[j0:j1] += own.column_sums[:, None] * Z[j0:j1] - to_j
+
+
+def _points(tag: Kernel, pool: Cloud, gradients: Any, diagonal: Array, ends: tuple[Any, Any], n: int) -> Array:
+    """Gradients per geometry -> with respect to the points."""
+    total = np.zeros_like(gradients[0])
+    for geometry, gradient in zip(tag.geometries, gradients, strict=True):
+        kind = type(geometry)
+        if kind is Inner:
+            e = np.empty((pool.problems, pool.N))
+            e[:, :n], e[:, n:] = ends
+            gradient = gradient + (2.0 * e * diagonal[:, 1])[:, :, None] * np.concatenate(pool.samples, axis=1)
+        elif kind is Squared:
+            gradient = 2.0 * gradient
+        elif kind is Angle:
+            unit, length = unit_rows(np.concatenate(pool.samples, axis=1))
+            gradient = 2.0 * (gradient - np.sum(gradient * unit, axis=-1, keepdims=True) * unit) / length
+        total += gradient
+    return total
+
+
+def _tiles(tag: Kernel, X: Array, Y: Array, each: Callable[[int, int, int, int, Array], None]) -> None:
+    """Every tile of values K(X, Y), row of tiles by row of tiles, to `each` (which may be called from many threads)."""
+    real = X.dtype.type
+    left = Cloud([X[None]], real)
+    if Y is X:
+        right = left
+    else:
+        whole = Cloud([X[None], Y[None]], real)
+        left.centres = {f: whole.centre(f) for f in {left._family(type(g)) for g in tag.geometries}}
+        right = Cloud([Y[None]], real, left.centres)
+    sides = Sides(tag.geometries, left, right)
+    direct = tuple(sides.close(place, 0, left.N, 0, right.N) for place in range(len(sides.kinds)))
+    for kind, used, by in zip(sides.kinds, sides.products, direct, strict=True):
+        for cloud in (left, right):  # made once, before the threads ask for them
+            cloud.columns(kind) if by or not used else cloud.rows(kind)
+    free: deque[Scratch] = deque()
+
+    def some(i0: int, i1: int) -> None:
+        scratch = free.pop() if free else Scratch()
+        for j0, j1 in threads.spans(right.N, TILE):
+            span = (i0, i1, j0, j1)
+            K = scratch("values", (i1 - i0, j1 - j0), real)
+            geometries = sides.geometries(span, scratch, direct)
+            panel(tag.expression, geometries, span, False, None, 0.0, None, None, None, None, K)
+            each(*span, K)
+        free.append(scratch)
+
+    with threads.single_blas():
+        tasks = threads.spans(left.N, TILE)
+        threads.run(some, tasks, _nanoseconds(tag, left.N * right.N, left.d, real))
+
+
+def block(tag: Kernel, X: Array, Y: Array, out: Array | None = None) -> Array:
+    """The matrix k(X_i, Y_j), in the dtype of X (n, d) and Y (m, d)."""
+    K = np.empty((len(X), len(Y)), X.dtype) if out is None else out
+
+    def each(i0: int, i1: int, j0: int, j1: int, values: Array) -> None:
+        K[i0:i1, j0:j1] = values
+
+    _tiles(tag, X, Y, each)
+    return K
+
+
+def apply(tag: Kernel, X: Array, Y: Array, V: Array) -> Array:
+    """K(X, Y) @ V for V (m, c): (n, c) in float64, K in tiles of the dtype of X, products of a tile too."""
+    result = np.zeros((len(X), V.shape[1]))
+    W = np.ascontiguousarray(V, X.dtype)
+
+    def each(i0: int, i1: int, j0: int, j1: int, values: Array) -> None:
+        result[i0:i1] += values @ W[j0:j1]
+
+    _tiles(tag, X, Y, each)
+    return result

@@ -1,0 +1,356 @@
+"""Tiles of pairs: quantities of a row of pairs, values and slopes of the kernel, sums, gradients. Compiled.
+
+A tile goes row by row through buffers that stay in the first-level cache: a geometry *measures* the row, the expression
+turns quantities into values (summed in float64) and slopes, and the geometry *pulls*: it turns slopes into gradients.
+Differences of coordinates never cancel. Squared distances from a matrix product, ‖x‖² + ‖y‖² − 2⟨x, y⟩, are off by a
+few eps (‖x‖² + ‖y‖²): pairs below LIMIT times that sum are measured by differences, so every squared distance is right
+to a few eps/LIMIT relative to itself, whatever the kernel does with it, and coincident points are at distance 0. The
+gradients of those pairs are formed by differences too: the product C Z − (C1) Z would cancel.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit, types
+from numba.extending import overload
+
+from otdist.kernels.jit import INLINE
+from otdist.kernels.vecmath import select
+
+LIMIT = 1 / 32
+
+
+class Differences(NamedTuple):
+    """Σ (x−y)² by columns: left (k, n), right (k, m), k padded by zeros to a multiple of 4."""
+
+    left: Any
+    right: Any
+
+
+class Absolute(NamedTuple):
+    """Σ |x−y| by columns."""
+
+    left: Any
+    right: Any
+
+
+class Dots(NamedTuple):
+    """Σ xy by columns."""
+
+    left: Any
+    right: Any
+
+
+class Product(NamedTuple):
+    """‖x−y‖² from `product`, the tile of ⟨x, y⟩, rows of coordinates, their squared norms; slopes replace the tile."""
+
+    product: Any
+    left: Any
+    right: Any
+    left_norms: Any
+    right_norms: Any
+
+
+class Dense(NamedTuple):
+    """⟨x, y⟩ as it stands in `product`; slopes replace it."""
+
+    product: Any
+
+
+class Pulls(NamedTuple):
+    """Where gradients go: `rows` (n, d), `columns` (d, width of the tile), or (m, d) of a Product, and sums of C."""
+
+    rows: Any
+    columns: Any
+    row_sums: Any
+    column_sums: Any
+
+
+def _kind(geometry: Any) -> Any:
+    return geometry.instance_class
+
+
+def _real(geometry: Any) -> Any:
+    return np.float32 if geometry.types[0].dtype == types.float32 else np.float64
+
+
+def measure(geometry, buffer, i, i0, start, j0, count):
+    """Quantities of row i and the columns from `start` on; how many of them a product could not be trusted with."""
+
+
+@overload(measure, jit_options=INLINE)
+def _measure_of(geometry, buffer, i, i0, start, j0, count):
+    kind, real = _kind(geometry), _real(geometry)
+    zero = real(0)
+    if kind is Dense:
+
+        def dense(geometry, buffer, i, i0, start, j0, count):
+            g = geometry.product[i - i0][start - j0 :]
+            for j in range(count):
+                buffer[j] = g[j]
+            return zero
+
+        return dense
+    if kind is Product:
+        limit, one, two = real(LIMIT), real(1), real(2)
+
+        def product(geometry, buffer, i, i0, start, j0, count):
+            g = geometry.product[i - i0][start - j0 :]
+            norms = geometry.right_norms[start:]
+            norm = geometry.left_norms[i]
+            low = zero
+            for j in range(count):
+                both = norm + norms[j]
+                s = both - two * g[j]
+                buffer[j] = s
+                low += select(s < limit * both, one, zero)
+            if low > zero:
+                for j in range(count):
+                    if buffer[j] < limit * (norm + norms[j]):
+                        buffer[j] = real(square(geometry.left[i], geometry.right[start + j]))
+            return low
+
+        return product
+
+    def by_columns(geometry, buffer, i, i0, start, j0, count):
+        x, y = geometry.left, geometry.right
+        a, b, c, d = x[0, i], x[1, i], x[2, i], x[3, i]
+        p, q, r, s = y[0][start:], y[1][start:], y[2][start:], y[3][start:]
+        for j in range(count):
+            buffer[j] = (part(geometry, a, p[j]) + part(geometry, b, q[j])) + (
+                part(geometry, c, r[j]) + part(geometry, d, s[j])
+            )
+        for k in range(4, x.shape[0], 4):
+            a, b, c, d = x[k, i], x[k + 1, i], x[k + 2, i], x[k + 3, i]
+            p, q, r, s = y[k][start:], y[k + 1][start:], y[k + 2][start:], y[k + 3][start:]
+            for j in range(count):
+                buffer[j] += (part(geometry, a, p[j]) + part(geometry, b, q[j])) + (
+                    part(geometry, c, r[j]) + part(geometry, d, s[j])
+                )
+        return zero
+
+    return by_columns
+
+
+@njit(**INLINE)
+def square(x, y):
+    """‖x−y‖² in float64."""
+    total = 0.0
+    for k in range(x.size):
+        t = np.float64(x[k] - y[k])
+        total += t * t
+    return total
+
+
+def part(geometry, x, y):
+    """The term of one coordinate."""
+
+
+@overload(part, jit_options=INLINE)
+def _part_of(geometry, x, y):
+    kind = _kind(geometry)
+    if kind is Differences:
+        return lambda geometry, x, y: (x - y) * (x - y)
+    if kind is Absolute:
+        return lambda geometry, x, y: abs(x - y)
+    return lambda geometry, x, y: x * y
+
+
+def slope(geometry, x, y):
+    """Derivative of the term of one coordinate in x (of Differences: half of it); that in y is its negative."""
+
+
+@overload(slope, jit_options=INLINE)
+def _slope_of(geometry, x, y):
+    kind, real = _kind(geometry), _real(geometry)
+    if kind is Differences:
+        return lambda geometry, x, y: x - y
+    one, zero = real(1), real(0)
+    return lambda geometry, x, y: select(x > y, one, select(x < y, -one, zero))
+
+
+def pull(geometry, c, pulls, i, i0, start, j0, count, low):
+    """Turn the slopes c of row i into gradients."""
+
+
+@overload(pull, jit_options=INLINE)
+def _pull_of(geometry, c, pulls, i, i0, start, j0, count, low):
+    kind, real = _kind(geometry), _real(geometry)
+    zero = real(0)
+    if kind is Dense:
+
+        def dense(geometry, c, pulls, i, i0, start, j0, count, low):
+            g = geometry.product[i - i0]
+            for j in range(start - j0):
+                g[j] = zero
+            tail = g[start - j0 :]
+            for j in range(count):
+                tail[j] = c[j]
+
+        return dense
+    if kind is Product:
+        limit, two = real(LIMIT), real(2)
+
+        def product(geometry, c, pulls, i, i0, start, j0, count, low):
+            row = geometry.product[i - i0]
+            g = row[start - j0 :]
+            if low > zero:
+                norms, norm = geometry.right_norms[start:], geometry.left_norms[i]
+                for j in range(count):
+                    both = norm + norms[j]
+                    if both - two * g[j] < limit * both:
+                        x, y = geometry.left[i], geometry.right[start + j]
+                        to, other = pulls.rows[i], pulls.columns[start + j]
+                        factor = np.float64(c[j])
+                        for k in range(x.size):
+                            t = factor * np.float64(x[k] - y[k])
+                            to[k] += t
+                            other[k] -= t
+                        c[j] = zero
+            for j in range(start - j0):
+                row[j] = zero
+            sums = pulls.column_sums[start - j0 :]
+            total = 0.0
+            for j in range(count):
+                g[j] = c[j]
+                total += np.float64(c[j])
+                sums[j] += c[j]
+            pulls.row_sums[i - i0] = total
+
+        return product
+    if kind is Dots:
+
+        def dots(geometry, c, pulls, i, i0, start, j0, count, low):
+            for k in range(pulls.rows.shape[1]):
+                x, y, to = geometry.left[k, i], geometry.right[k][start:], pulls.columns[k][start - j0 :]
+                total = zero
+                for j in range(count):
+                    total += c[j] * y[j]
+                    to[j] += c[j] * x
+                pulls.rows[i, k] += np.float64(total)
+
+        return dots
+
+    def by_columns(geometry, c, pulls, i, i0, start, j0, count, low):
+        for k in range(pulls.rows.shape[1]):
+            x, y, to = geometry.left[k, i], geometry.right[k][start:], pulls.columns[k][start - j0 :]
+            total = zero
+            for j in range(count):
+                t = c[j] * slope(geometry, x, y[j])
+                total += t
+                to[j] -= t
+            pulls.rows[i, k] += np.float64(total)
+
+    return by_columns
+
+
+def measure_all(geometries, buffers, i, i0, start, j0, count):
+    """`measure` for each geometry; the sum of what it returns."""
+
+
+@overload(measure_all, jit_options=INLINE)
+def _measure_all_of(geometries, buffers, i, i0, start, j0, count):
+    if len(geometries) == 1:
+        return lambda geometries, buffers, i, i0, start, j0, count: measure(
+            geometries[0], buffers[0], i, i0, start, j0, count
+        )
+
+    def several(geometries, buffers, i, i0, start, j0, count):
+        low = measure(geometries[0], buffers[0], i, i0, start, j0, count)
+        return low + measure_all(geometries[1:], buffers[1:], i, i0, start, j0, count)
+
+    return several
+
+
+def pull_all(geometries, slopes, pulls, i, i0, start, j0, count, low):
+    """`pull` for each geometry."""
+
+
+@overload(pull_all, jit_options=INLINE)
+def _pull_all_of(geometries, slopes, pulls, i, i0, start, j0, count, low):
+    def last(geometries, slopes, pulls, i, i0, start, j0, count, low):
+        pull(geometries[0], slopes[0], pulls[0], i, i0, start, j0, count, low)
+
+    def several(geometries, slopes, pulls, i, i0, start, j0, count, low):
+        pull(geometries[0], slopes[0], pulls[0], i, i0, start, j0, count, low)
+        pull_all(geometries[1:], slopes[1:], pulls[1:], i, i0, start, j0, count, low)
+
+    return last if len(geometries) == 1 else several
+
+
+def buffers_for(geometries, width):
+    """A row buffer for each geometry."""
+
+
+@overload(buffers_for, jit_options=INLINE)
+def _buffers_for(geometries, width):
+    real, count = _real(geometries[0]), len(geometries)
+    if count == 1:
+        return lambda geometries, width: (np.empty(width, real),)
+    return lambda geometries, width: (np.empty(width, real), *buffers_for(geometries[1:], width))
+
+
+def after(buffers, start):
+    """Views of the buffers from `start` on."""
+
+
+@overload(after, jit_options=INLINE)
+def _after_of(buffers, start):
+    if len(buffers) == 1:
+        return lambda buffers, start: (buffers[0][start:],)
+    return lambda buffers, start: (buffers[0][start:], *after(buffers[1:], start))
+
+
+def at(buffers, j):
+    """The quantities of one pair."""
+
+
+@overload(at, jit_options=INLINE)
+def _at_of(buffers, j):
+    return [
+        lambda buffers, j: (buffers[0][j],),
+        lambda buffers, j: (buffers[0][j], buffers[1][j]),
+        lambda buffers, j: (buffers[0][j], buffers[1][j], buffers[2][j]),
+        lambda buffers, j: (buffers[0][j], buffers[1][j], buffers[2][j], buffers[3][j]),
+    ][len(buffers) - 1]
+
+
+def put_slopes(buffers, j, c, slopes):
+    """Replace the quantities of one pair by c times its slopes."""
+
+
+@overload(put_slopes, jit_options=INLINE)
+def _put_slopes_of(buffers, j, c, slopes):
+    def last(buffers, j, c, slopes):
+        buffers[0][j] = c * slopes[0]
+
+    def several(buffers, j, c, slopes):
+        buffers[0][j] = c * slopes[0]
+        put_slopes(buffers[1:], j, c, slopes[1:])
+
+    return last if len(buffers) == 1 else several
+
+
+def inner_slope(geometries, slopes):
+    """The slope in ⟨x, y⟩, 0 where the kernel does not know it."""
+
+
+@overload(inner_slope, jit_options=INLINE)
+def _inner_slope_of(geometries, slopes):
+    places = [n for n, g in enumerate(geometries) if _kind(g) in (Dots, Dense)]
+    if not places:
+        return lambda geometries, slopes: 0.0
+    place = places[0]
+    return lambda geometries, slopes: np.float64(slopes[place])
+
+
+def like_first(buffers, x):
+    """The number x in the float of the buffers."""
+
+
+@overload(like_first, jit_options=INLINE)
+def _like_first_of(buffers, x):
+    real = np.float32 if buffers[0].dtype == types.float32 else np.float64
+    return lambda buffers, x: real(x)

@@ -1,0 +1,170 @@
+"""Samples at the door: validated, batches broadcast, weights made exact; and what computes on them in which float."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from otdist._arrays import Array, Door, enter
+from otdist._expression import Kernel
+from otdist.kernels import gram
+from otdist.kernels.profiles import Angle
+
+
+def points(name: str, x: Array) -> Array:
+    """`x` (..., n, d), n and d at least 1, finite; ValueError otherwise."""
+    if x.ndim == 1:
+        raise ValueError(
+            f"{name}: found shape {x.shape}; samples have shape (..., n, d): pass {name}[:, None] for {x.shape[0]} "
+            f"samples of one coordinate"
+        )
+    if x.ndim == 0 or x.shape[-1] == 0 or x.shape[-2] == 0:
+        raise ValueError(f"{name}: found shape {x.shape}; samples have shape (..., n, d), n >= 1 and d >= 1")
+    # a finite sum has finite terms; else the slow search decides, for a sum may overflow
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = np.sum(x, dtype=np.float64)
+    if not np.isfinite(total):
+        bad = ~np.isfinite(x)
+        if bad.any():
+            where = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape))
+            raise ValueError(f"{name}: found {x[where]!s} at index {where}; entries must be finite")
+    return x
+
+
+def same_d(**arrays: Array) -> int:
+    """The common number of coordinates."""
+    (first, x), *others = arrays.items()
+    for name, y in others:
+        if y.shape[-1] != x.shape[-1]:
+            raise ValueError(
+                f"{first} and {name}: found {x.shape[-1]} and {y.shape[-1]} coordinates; both need the same d"
+            )
+    return int(x.shape[-1])
+
+
+def weights(name: str, sample: str, w: Array, n: int, tolerance: float) -> Array:
+    """Weights (..., n) in float64, non-negative, divided by their sum, which must be one within `tolerance`."""
+    if w.ndim == 0 or w.shape[-1] != n:
+        raise ValueError(f"{name}: found shape {w.shape}; {sample} has {n} points: weights have shape (..., {n})")
+    w = w.astype(np.float64)
+    bad = ~((w >= 0) & (w < np.inf))
+    if bad.any():
+        where = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape))
+        raise ValueError(f"{name}: found {w[where]!s} at index {where}; weights must be finite and >= 0")
+    total = np.sum(w, axis=-1, keepdims=True)
+    off = np.abs(total - 1.0) > tolerance
+    if off.any():
+        worst = total[off][0]
+        raise ValueError(
+            f"{name}: found weights with sum {worst:.9g}; they must sum to 1 within {tolerance:.1e}: pass "
+            f"{name} / {name}.sum(-1, keepdims=True)"
+        )
+    normalised: Array = w / total
+    return normalised
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two samples of one call: as they came (validated), how results go back, and their common batch shape."""
+
+    door: Door
+    x: Array  # (..., n, d)
+    y: Array  # (..., m, d)
+    x_weights: Array | None  # (..., n), summing to one exactly
+    y_weights: Array | None
+    batch: tuple[int, ...]
+
+    @property
+    def n(self) -> int:
+        return int(self.x.shape[-2])
+
+    @property
+    def m(self) -> int:
+        return int(self.y.shape[-2])
+
+    @property
+    def d(self) -> int:
+        return int(self.x.shape[-1])
+
+    def problems(self) -> tuple[Array, Array]:
+        """x (P, n, d) and y (P, m, d), one per element of the batch."""
+        return tuple(  # type: ignore[return-value]
+            np.broadcast_to(a, (*self.batch, *a.shape[-2:])).reshape(-1, *a.shape[-2:]) for a in (self.x, self.y)
+        )
+
+    def pooled_weights(self) -> Array | None:
+        """[a, b] (P, n + m), None where all weights are equal."""
+        if self.x_weights is None and self.y_weights is None:
+            return None
+        pooled = np.empty((*self.batch, self.n + self.m))
+        pooled[..., : self.n] = 1.0 / self.n if self.x_weights is None else self.x_weights
+        pooled[..., self.n :] = 1.0 / self.m if self.y_weights is None else self.y_weights
+        return pooled.reshape(-1, self.n + self.m)
+
+
+def pair(x: Any, y: Any, x_weights: Any = None, y_weights: Any = None, **others: Any) -> tuple[Pair, list[Array]]:
+    """Enter two samples with their weights, and other arrays in passing."""
+    given = {"x": x, "y": y, "x_weights": x_weights, "y_weights": y_weights}
+    named = {name: a for name, a in given.items() if a is not None or name in ("x", "y")}
+    door, hosts = enter(**named, **others)
+    found = dict(zip([*named, *others], hosts, strict=True))
+    X, Y = points("x", found["x"]), points("y", found["y"])
+    same_d(x=X, y=Y)
+    shapes = {"x": X.shape[:-2], "y": Y.shape[:-2]}
+    own: dict[str, Array] = {}
+    for name, sample in (("x_weights", X), ("y_weights", Y)):
+        if name in found:
+            own[name] = weights(name, name[0], found[name], sample.shape[-2], door.tolerance)
+            shapes[name] = own[name].shape[:-1]
+    batch = common(**shapes)
+    return Pair(door, X, Y, own.get("x_weights"), own.get("y_weights"), batch), [found[name] for name in others]
+
+
+def common(**shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The common batch shape; ValueError that names all arguments."""
+    try:
+        return np.broadcast_shapes(*shapes.values())
+    except ValueError:
+        found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise ValueError(f"{' and '.join(shapes)}: found batch shapes {found}; they must broadcast") from None
+
+
+def refuse_zero_vectors(kernel: Kernel, **samples: Array) -> None:
+    """The cosine of a zero vector is undefined."""
+    if Angle not in kernel._geometries():
+        return
+    for name, x in samples.items():
+        zero = ~np.any(x, axis=-1)
+        if zero.any():
+            where = tuple(int(i) for i in np.unravel_index(int(np.argmax(zero)), zero.shape))
+            raise ValueError(f'{name}: found a zero vector at index {where}; the cost "cosine" needs directions')
+
+
+def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
+    """The gradient of an argument of this shape: summed over what was broadcast."""
+    extra = gradient.ndim - len(shape)
+    if extra:
+        gradient = gradient.sum(axis=tuple(range(extra)))
+    spread = tuple(i for i, (n, m) in enumerate(zip(shape, gradient.shape, strict=True)) if n != m)
+    return gradient.sum(axis=spread, keepdims=True) if spread else gradient
+
+
+def gram_matrix(kernel: Kernel, x: Any, y: Any = None) -> Any:
+    """kernel(x, y) in the caller's arrays."""
+    given = {"x": x} if y is None else {"x": x, "y": y}
+    door, hosts = enter(**given)
+    names: Sequence[str] = list(given)
+    sides = [points(name, a) for name, a in zip(names, hosts, strict=True)]
+    d = same_d(**dict(zip(names, sides, strict=True)))
+    tag = kernel.tag(d)
+    refuse_zero_vectors(kernel, **dict(zip(names, sides, strict=True)))
+    X, Y = sides[0], sides[-1]
+    batch = common(**{name: a.shape[:-2] for name, a in zip(names, sides, strict=True)})
+    K = np.empty((*batch, X.shape[-2], Y.shape[-2]), door.compute)
+    for at in np.ndindex(*batch):
+        one = np.broadcast_to(X, (*batch, *X.shape[-2:]))[at]
+        gram.block(tag, one, one if y is None else np.broadcast_to(Y, (*batch, *Y.shape[-2:]))[at], K[at])
+    return door.leave(K)
