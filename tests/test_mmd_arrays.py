@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -311,3 +312,56 @@ def test_one_point_each() -> None:
     assert od.mmd(x, y, kernel=od.Gaussian(5.0)) == pytest.approx(-2 * math.expm1(-0.5))
     assert od.mmd(x, x, kernel=od.Gaussian(5.0)) == 0
     np.testing.assert_allclose(od.witness(x, y, x, kernel=od.Energy()), [5.0])
+
+
+# -- threads and memory -------------------------------------------------------------------------------------
+
+
+def answers() -> list[Any]:
+    rng = np.random.default_rng(128)
+    found: list[Any] = []
+    for d in (1, 3, 16):
+        x, y = draw(rng, 2100, d, "float32"), draw(rng, 1300, d, "float32", 0.2)
+        a = simplex(rng, 2100)
+        for kernel in (od.Gaussian(2.0), od.Laplacian(2.0), od.Gaussian(2.0) + od.Polynomial(2)):
+            value, grads = od.value_and_grad(od.mmd, (0, 1))(x, y, kernel=kernel)
+            found += [value, *grads, od.mmd(x, y, kernel=kernel, estimator="unbiased")]
+            found += [od.mmd(x, y, kernel=kernel, x_weights=a), od.witness(x, y, y[:600], kernel=kernel)]
+        found += [od.energy_distance(x, y), od.mmd(x, y), od.kid(x, y, subsets=4, subset_size=300, rng=0).mean]
+        found += [od.mmd(x[:1300], y, estimator="block", block_size=100, bandwidth=2.0)]
+    batch = draw(rng, 600, 4).reshape(20, 30, 4)
+    return [*found, od.mmd(batch, batch[::-1], bandwidth=1.5)]
+
+
+def test_bits_do_not_depend_on_the_number_of_threads() -> None:
+    threads = pytest.importorskip("otdist.kernels.threads")
+    try:
+        threads.set_thread_count(1)
+        want = answers()
+        for count in (2, 3):
+            threads.set_thread_count(count)
+            for a, b in zip(answers(), want, strict=True):
+                np.testing.assert_array_equal(a, b)
+    finally:
+        threads.set_thread_count(None)
+
+
+@pytest.mark.parametrize("d", [3, 16])
+def test_the_gram_matrix_is_never_stored(d: int) -> None:
+    """8000 points in float32: K would take 256 MB."""
+    rng = np.random.default_rng(129)
+    x, y = draw(rng, 4000, d, "float32"), draw(rng, 4000, d, "float32", 0.2)
+    calls: list[Callable[[], Any]] = [
+        lambda: od.mmd(x, y, bandwidth=2.0),
+        lambda: od.mmd(x, y, kernel="laplacian", estimator="unbiased", bandwidth=2.0),
+        lambda: od.value_and_grad(od.mmd, (0, 1))(x, y, bandwidth=2.0),
+        lambda: od.energy_distance(x, y),
+        lambda: od.witness(x, y, x, bandwidth=2.0),
+    ]
+    for call in calls:
+        call()
+        tracemalloc.start()
+        call()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 48e6
