@@ -229,6 +229,11 @@ def samples(family: str, dtype: str) -> list[Samples]:
     return list(FAMILIES[family](dtype, np.random.default_rng(60)))
 
 
+CORE = {"gaussian", "gaussian cosine", "laplacian", "imq", "matern 3/2", "polynomial", "energy", "nested"}
+# Every kernel with every shape and with coincident points; the core of them with everything.
+COMBINATIONS = [(k, f) for k in KERNELS for f in FAMILIES if k.id in CORE or f in ("shapes", "duplicates")]
+COMBINATION_IDS = [f"{k.id}-{f}" for k, f in COMBINATIONS]
+
 # -- exact values -------------------------------------------------------------------------------------------
 
 

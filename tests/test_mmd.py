@@ -15,6 +15,8 @@ from sklearn.metrics import pairwise as sk
 import otdist as od
 from otdist.reference import discrepancy as reference
 from tests.sample_cases import (
+    COMBINATION_IDS,
+    COMBINATIONS,
     DTYPES,
     FAMILIES,
     KERNELS,
@@ -65,8 +67,7 @@ def test_biased(k: KernelCase, family: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("family", ["shapes", "weighted", "duplicates", "offset"])
-@pytest.mark.parametrize("k", KERNELS, ids=ids)
+@pytest.mark.parametrize(("k", "family"), COMBINATIONS, ids=COMBINATION_IDS)
 def test_unbiased(k: KernelCase, family: str, dtype: str) -> None:
     """It crosses zero, so float32 is judged by the size of what cancels."""
     found = []

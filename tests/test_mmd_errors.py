@@ -101,7 +101,7 @@ def test_bad_samples(call: Call, bad: Bad) -> None:
         if bad.label == "none" and name in OPTIONAL.get(call.function, ()):
             continue
         arrays = bad.make([good(3, 4) for _ in call.names], i)
-        with pytest.raises(bad.error, match=bad.match.replace("{name}", name)):
+        with pytest.raises(bad.error, match="(?i)" + bad.match.replace("{name}", name)):
             call(*arrays)
 
 
@@ -109,7 +109,7 @@ def test_the_first_bad_point_of_a_batch_is_named() -> None:
     x = draw(np.random.default_rng(130), 6, 2).reshape(2, 3, 2)
     x[1, 2, 0] = np.nan
     for fun in (od.mmd, od.energy_distance):
-        with pytest.raises(ValueError, match=r"^y: found NaN at index \(1, 2, 0\)"):
+        with pytest.raises(ValueError, match=r"(?i)^y: found NaN at index \(1, 2, 0\)"):
             fun(x[0], x)
 
 

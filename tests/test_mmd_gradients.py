@@ -12,8 +12,9 @@ import pytest
 import otdist as od
 from otdist.reference import discrepancy as reference
 from tests.sample_cases import (
+    COMBINATION_IDS,
+    COMBINATIONS,
     DTYPES,
-    FAMILIES,
     KERNELS,
     KernelCase,
     Samples,
@@ -94,8 +95,7 @@ def test_weights_against_differences(k: KernelCase, estimator: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("k", KERNELS, ids=ids)
+@pytest.mark.parametrize(("k", "family"), COMBINATIONS, ids=COMBINATION_IDS)
 def test_against_autodiff_of_the_definition(k: KernelCase, family: str, dtype: str) -> None:
     """float64 to 1e-9, float32 to 1e-5 of the largest part of a sum; coincident points count for nothing."""
     for s in samples(family, dtype):
