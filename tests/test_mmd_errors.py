@@ -163,12 +163,12 @@ def test_weights_have_no_place_in_pairs_and_blocks(estimator: str) -> None:
 @pytest.mark.parametrize(
     ("n", "m", "options", "match"),
     [
-        (1, 3, {"estimator": "unbiased"}, "^x: .*n.* 2"),
-        (3, 1, {"estimator": "unbiased"}, "^y: .* 2"),
-        (4, 3, {"estimator": "linear"}, r"\bx\b.*\by\b.*4.*3"),
-        (1, 1, {"estimator": "linear"}, r"\bx\b.* 2"),
-        (4, 3, {"estimator": "block"}, r"\bx\b.*\by\b.*4.*3"),
-        (3, 3, {"estimator": "block"}, "block_size"),  # floor(sqrt 3) = 1
+        (1, 3, {"estimator": "unbiased"}, r"\b(x|n)\b.*\b1\b"),
+        (3, 1, {"estimator": "unbiased"}, r"\b(y|m)\b.*\b1\b"),
+        (4, 3, {"estimator": "linear"}, "linear.*4.*3"),
+        (1, 1, {"estimator": "linear"}, "linear.* 2"),
+        (4, 3, {"estimator": "block"}, "block.*4.*3"),
+        (1, 1, {"estimator": "block"}, "block.* 2"),
         (4, 4, {"estimator": "block", "block_size": 5}, "block_size.*5"),
     ],
 )
@@ -211,7 +211,7 @@ OPTIONS = [
     *(("gamma", value, frozenset({"kid"}), EITHER) for value in (0, -1, np.nan, np.inf, "1")),
     *(("coef0", value, frozenset({"kid"}), EITHER) for value in (-1, np.nan, np.inf, "1", None)),
     *(("subsets", value, frozenset({"kid"}), EITHER) for value in (0, -1, 1.5, "3", None, True)),
-    *(("subset_size", value, frozenset({"kid"}), EITHER) for value in (0, 1, -1, 4, 1.5, "3", None)),
+    *(("subset_size", value, frozenset({"kid"}), EITHER) for value in (0, 1, -1, 1.5, "3", None)),
     *(("rng", value, frozenset({"kid"}), EITHER) for value in ("seed", 1.5, -1)),
     ("nonsense", 1, frozenset({"mmd", "witness", "energy_distance", "kid", "value_and_grad"}), TypeError),
 ]

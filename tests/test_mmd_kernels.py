@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import pytest
@@ -172,6 +171,17 @@ def test_a_large_pool_has_a_median_near_the_exact_one() -> None:
     assert got == od.mmd(x, y)
 
 
+def test_every_element_of_a_batch_has_its_own_bandwidth() -> None:
+    """Also if the first one's happens to be one."""
+    x = np.array([[[0.0], [1.0]], [[0.0], [5.0]], [[0.0], [3.0]]])
+    y = x + np.array([0.0, 2.0, 1.0])[:, None, None]
+    assert reference.median_distance(x[0], y[0]) == 1
+    for kernel_ in ("gaussian", "matern", "laplacian"):
+        for given in ({}, {"estimator": "unbiased"}):
+            want = [float(od.mmd(u, v, kernel=kernel_, **given)) for u, v in zip(x, y, strict=True)]
+            np.testing.assert_allclose(od.mmd(x, y, kernel=kernel_, **given), want, rtol=1e-13, atol=1e-16)
+
+
 # -- the kernel inception distance --------------------------------------------------------------------------
 
 
@@ -203,10 +213,10 @@ def test_kid_of_subsets() -> None:
     assert again == results[7]
 
 
-def test_kid_of_one_subset() -> None:
+def test_kid_needs_two_subsets_and_never_more_points_than_there_are() -> None:
     """One value has no spread to estimate an error from."""
     rng = np.random.default_rng(82)
     x, y = draw(rng, 12, 3), draw(rng, 9, 3, shift=0.7)
-    got: Any = od.kid(x, y, subsets=1, subset_size=4, rng=0)
-    assert np.isfinite(got.mean)
-    assert np.isnan(got.standard_error)
+    with pytest.raises(ValueError, match="subsets"):
+        od.kid(x, y, subsets=1, subset_size=4, rng=0)
+    assert od.kid(x, y, subsets=5, rng=0) == od.kid(x, y, subsets=5, subset_size=9, rng=0)
