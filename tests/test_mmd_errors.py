@@ -116,7 +116,7 @@ def test_the_first_bad_point_of_a_batch_is_named() -> None:
 # -- weights ------------------------------------------------------------------------------------------------
 
 WEIGHTS = [
-    ("negative", [0.75, -0.25, 0.5], ValueError, "negative.*index"),
+    ("negative", [0.75, -0.25, 0.5], ValueError, r"-0\.25.*index"),
     ("nan", [0.5, np.nan, 0.5], ValueError, "(?i)nan.*index"),
     ("inf", [0.5, np.inf, 0.5], ValueError, "inf.*index"),
     ("sum 2", [1, 0.5, 0.5], ValueError, "sum"),
@@ -248,8 +248,8 @@ def test_near_misses_are_suggested() -> None:
         *((lambda v=v: od.Polynomial(2, 1, v), EITHER, "coef0") for v in (-1, np.nan, np.inf, "2", None)),
         *((lambda v=v: od.Energy(v), EITHER, "exponent") for v in (0, -1, 2.5, np.nan, "1", None)),
         *((lambda v=v: od.Constant(v), EITHER, "c") for v in (-1, np.nan, np.inf, "1", None)),
-        *((lambda v=v: od.Gaussian(1.0) * v, EITHER, "") for v in (-1.0, np.nan, np.inf, "2", None)),
-        *((lambda v=v: od.Gaussian(1.0) + v, EITHER, "") for v in (-1.0, np.nan, np.inf, "2", None)),
+        *((lambda v=v: od.Gaussian(1.0) * v, EITHER, ".") for v in (-1.0, np.nan, np.inf, "2", None)),
+        *((lambda v=v: od.Gaussian(1.0) + v, EITHER, ".") for v in (-1.0, np.nan, np.inf, "2", None)),
         (lambda: od.Gaussian()(good(3, 4)), ValueError, "bandwidth"),
     ],
 )  # fmt: skip

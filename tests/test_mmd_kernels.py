@@ -69,7 +69,7 @@ def test_a_constant_is_not_seen() -> None:
         for estimator in ("biased", "unbiased"):
             want = od.mmd(x, y, kernel=k, estimator=estimator)
             assert od.mmd(x, y, kernel=k + 100.0, estimator=estimator) == pytest.approx(want, rel=1e-10)
-    assert od.mmd(x, y, kernel=od.Constant(3.0)) == 0
+    assert od.mmd(x, y, kernel=od.Constant(3.0)) <= 1e-14
 
 
 def test_the_energy_kernel_is_multiplied_by_constants_only() -> None:
