@@ -19,9 +19,11 @@ _DIVERGENCES = (
 _KERNELS = (
     *("Gaussian", "Laplacian", "IMQ", "RationalQuadratic", "Matern", "Polynomial", "Linear", "Energy", "Constant"),
 )
+_SAMPLES = ("KID", "energy_distance", "kid", "mmd", "witness")
 _HOMES = (
     dict.fromkeys(_DIVERGENCES, "otdist.divergences")
     | dict.fromkeys(_KERNELS, "otdist.rkhs")
+    | dict.fromkeys(_SAMPLES, "otdist.discrepancy")
     | {
         "Generator": "otdist.catalogue",
         "pairwise": "otdist._pairwise",
@@ -32,6 +34,7 @@ _HOMES = (
 
 __all__ = [
     "IMQ",
+    "KID",
     "Constant",
     "Energy",
     "Gaussian",
@@ -46,6 +49,7 @@ __all__ = [
     "bhattacharyya",
     "chi2",
     "cross_entropy",
+    "energy_distance",
     "entropy",
     "f_divergence",
     "gaussian",
@@ -53,14 +57,17 @@ __all__ = [
     "jeffreys",
     "js",
     "js_distance",
+    "kid",
     "kl",
     "l2",
+    "mmd",
     "nearest",
     "pairwise",
     "renyi",
     "tsallis",
     "tv",
     "value_and_grad",
+    "witness",
 ]
 
 if TYPE_CHECKING:
@@ -68,6 +75,7 @@ if TYPE_CHECKING:
     from otdist._gradients import value_and_grad
     from otdist._pairwise import nearest, pairwise
     from otdist.catalogue import Generator
+    from otdist.discrepancy import KID, energy_distance, kid, mmd, witness
     from otdist.divergences import (
         alpha_divergence,
         bhattacharyya,

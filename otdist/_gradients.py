@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from otdist import divergences
+from otdist import discrepancy, divergences
 from otdist._custom import evaluate_generator
 from otdist._evaluate import Options, evaluate
 from otdist.catalogue import DIVERGENCES, Generator
@@ -16,14 +16,15 @@ _SHARED = ("axis", "normalize", "from_logits")
 
 
 def value_and_grad(fun: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., tuple[Any, Any]]:
-    """Make a function that returns a divergence together with its gradient.
+    """Make a function that returns a divergence, or a distance of samples, together with its gradient.
 
     Parameters
     ----------
     fun : callable
-        A divergence of otdist: `tv`, `kl`, ..., `entropy`, `f_divergence`.
+        A divergence of otdist: `tv`, `kl`, ..., `entropy`, `f_divergence`; or `mmd`, `energy_distance`.
     argnums : int or tuple of int, default 0
-        With respect to which arguments: 0 is p, 1 is q.
+        With respect to which arguments: 0 is p, 1 is q; of `mmd` and `energy_distance` 0 is x, 1 is y, 2 is x_weights,
+        3 is y_weights.
 
     Returns
     -------
@@ -37,7 +38,7 @@ def value_and_grad(fun: Callable[..., Any], argnums: int | tuple[int, ...] = 0) 
     Raises
     ------
     TypeError, ValueError
-        For a function that is not a divergence of otdist, and as that function does.
+        For a function that is none of these, and as that function does.
 
     Examples
     --------
@@ -47,8 +48,12 @@ def value_and_grad(fun: Callable[..., Any], argnums: int | tuple[int, ...] = 0) 
     (0.25, [0.5, -0.5])
     """
     name = getattr(fun, "__name__", "")
+    if name in ("mmd", "energy_distance") and getattr(discrepancy, name) is fun:
+        return _of_samples(fun, argnums)
     if getattr(divergences, name, None) is not fun or name not in (*DIVERGENCES, "f_divergence"):
-        raise TypeError(f"fun: found {name or type(fun).__name__}; give a divergence of otdist, e.g. otdist.kl")
+        raise TypeError(
+            f"fun: found {name or type(fun).__name__}; give a divergence of otdist, e.g. otdist.kl, or otdist.mmd"
+        )
     arguments = DIVERGENCES[name].arguments if name in DIVERGENCES else 2
     numbers = _numbers(argnums, arguments)
     wanted = tuple(i in numbers for i in range(arguments))
@@ -74,6 +79,25 @@ def value_and_grad(fun: Callable[..., Any], argnums: int | tuple[int, ...] = 0) 
 
     with_gradient.__name__ = f"{name}_with_gradient"
     with_gradient.__doc__ = f"Value and gradient of {name}, see otdist.value_and_grad."
+    return with_gradient
+
+
+def _of_samples(fun: Callable[..., Any], argnums: Any) -> Callable[..., tuple[Any, Any]]:
+    """`value_and_grad` of distances between samples."""
+    numbers = _numbers(argnums, 4)
+    wanted = tuple(i in numbers for i in range(4))
+    signature = inspect.signature(fun)
+
+    def with_gradient(*args: Any, **options: Any) -> tuple[Any, Any]:
+        given = signature.bind(*args, **options)
+        given.apply_defaults()
+        found = getattr(discrepancy, f"{fun.__name__}_estimate")(**given.arguments, wanted=wanted)
+        door, value = found[0].door, found[0].door.leave(found[1].value)
+        grads = tuple(door.leave(found[1].gradients[i]) for i in numbers)
+        return value, grads if isinstance(argnums, tuple) else grads[0]
+
+    with_gradient.__name__ = f"{fun.__name__}_with_gradient"
+    with_gradient.__doc__ = f"Value and gradient of {fun.__name__}, see otdist.value_and_grad."
     return with_gradient
 
 

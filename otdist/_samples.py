@@ -95,6 +95,15 @@ class Pair:
             np.broadcast_to(a, (*self.batch, *a.shape[-2:])).reshape(-1, *a.shape[-2:]) for a in (self.x, self.y)
         )
 
+    def one(self, p: int) -> Pair:
+        """The p-th element of the batch as a call of its own."""
+        X, Y = self.problems()
+        weights = [
+            None if w is None else np.broadcast_to(w, (*self.batch, w.shape[-1])).reshape(-1, w.shape[-1])[p]
+            for w in (self.x_weights, self.y_weights)
+        ]
+        return Pair(self.door, X[p], Y[p], weights[0], weights[1], ())
+
     def pooled_weights(self) -> Array | None:
         """[a, b] (P, n + m), None where all weights are equal."""
         if self.x_weights is None and self.y_weights is None:
