@@ -28,6 +28,7 @@ from otdist.kernels.gram_tiles import (
 )
 from otdist.kernels.jit import INLINE, kernel
 
+
 @njit(**INLINE)
 def fold(values, count):
     """Sum of the first values: fours in their own float, then float64, whose conversion costs more than a sum of four.
