@@ -147,6 +147,23 @@ def square(x, y):
     return total
 
 
+@njit(**INLINE)
+def fold(values, count):
+    """Sum of the first values: fours in their own float, then float64, whose conversion costs more than a sum of four.
+
+    The error of a four is random and averages out over the tile; that of a long float32 sum would not do so fast enough
+    for an MMD² of 1e-4.
+    """
+    quarter = count // 4
+    a, b, c, d = values[:quarter], values[quarter:], values[2 * quarter :], values[3 * quarter :]
+    total = 0.0
+    for j in range(quarter):
+        total += np.float64((a[j] + b[j]) + (c[j] + d[j]))
+    for j in range(4 * quarter, count):
+        total += np.float64(values[j])
+    return total
+
+
 def part(geometry, x, y):
     """The term of one coordinate."""
 
@@ -215,12 +232,10 @@ def _pull_of(geometry, c, pulls, i, i0, start, j0, count, low):
             for j in range(start - j0):
                 row[j] = zero
             sums = pulls.column_sums[start - j0 :]
-            total = 0.0
             for j in range(count):
                 g[j] = c[j]
-                total += np.float64(c[j])
                 sums[j] += c[j]
-            pulls.sums[i] += total
+            pulls.sums[i] += fold(c, count)
 
         return product
     if kind is Dots:
