@@ -76,6 +76,11 @@ def estimate(
         by_points, by_weights = (
             None if column[0] is None else np.concatenate(column) for column in list(zip(*parts, strict=True))[1:]
         )
+    if not np.isfinite(value).all():
+        raise ValueError(
+            "x and y: found samples or a bandwidth whose kernel leaves the range of float64; divide both samples (and "
+            "the bandwidth) by a common factor"
+        )
     if not squared:
         negative = value < 0
         if negative.any():
