@@ -4,8 +4,8 @@
 
 Every contender is checked before it is timed; contenders of one line take turns and a time is the least of the turns.
 Times are nanoseconds per pair of points, all (n + m)² of them counted. GeomLoss is optional and runs with the C
-library's own handling of memory, as its users run it; scikit-learn's side is three kernel matrices and their means. `--stream`
-runs n = m = 10⁶, d = 3 (many minutes) and reports its memory.
+library's own handling of memory, as its users run it; scikit-learn's side is three kernel matrices and their
+means. `--stream` runs n = m = 10⁶, d = 3 (many minutes) and reports its memory.
 """
 
 from __future__ import annotations

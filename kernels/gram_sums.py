@@ -12,21 +12,17 @@ from numba import njit, types
 from numba.extending import overload
 
 from otdist.kernels.formulas import evaluate
+from otdist.kernels.gram_pulls import Pulls, flush, inner_slope, pull_all, put_slopes
 from otdist.kernels.gram_tiles import (
     Absolute,
     Differences,
     Dots,
-    Pulls,
     after,
     at,
     buffers_for,
-    flush,
     fold,
-    inner_slope,
     like_first,
     measure_all,
-    pull_all,
-    put_slopes,
 )
 from otdist.kernels.jit import INLINE, kernel
 
