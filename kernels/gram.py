@@ -18,8 +18,9 @@ import numpy as np
 
 from otdist.kernels import threads
 from otdist.kernels.gram_clouds import Array, Cloud, Scratch, Sides, by_columns, unit_rows, wants_product
+from otdist.kernels.gram_pulls import Pulls
 from otdist.kernels.gram_sums import accumulate, panel, sweep
-from otdist.kernels.gram_tiles import Dense, Product, Pulls
+from otdist.kernels.gram_tiles import Dense, Product
 from otdist.kernels.profiles import Angle, Inner, Kernel, Squared
 
 # Rows and columns of a tile: of products; of differences, in small pools and in large ones.
