@@ -32,6 +32,11 @@ def run() -> int:
             for call in _calls(name, dtype):
                 call()
         print(f"{name:<20} {time.perf_counter() - begin:6.2f} s", flush=True)
+    begin = time.perf_counter()
+    for dtype in (np.float32, np.float64):
+        for call in _samples(dtype):
+            call()
+    print(f"{'samples':<20} {time.perf_counter() - begin:6.2f} s", flush=True)
     print(f"{'all':<20} {time.perf_counter() - start:6.2f} s")
     return 0
 
@@ -60,6 +65,21 @@ def _calls(name: str, dtype: type[np.floating[Any]]) -> Iterator[Callable[[], ob
 def _crowd(dtype: type[np.floating[Any]]) -> Any:
     lean = np.linspace(-1e-3, 1e-3, 9)[:, None] * [1.0, -1.0, 0.0]
     return (np.array([0.2, 0.3, 0.5]) + lean).astype(dtype)
+
+
+def _samples(dtype: type[np.floating[Any]]) -> Iterator[Callable[[], object]]:
+    """Every named kernel, by differences and by products, and one dimension, with and without gradients."""
+    rng = np.random.default_rng(0)
+    for n, d in ((4, 1), (4, 2), (700, 12)):
+        x, y = rng.normal(size=(2, n, d)).astype(dtype)
+        for kernel in ("gaussian", "laplacian", "imq", "rational_quadratic", "matern", "polynomial", "linear"):
+            for function in (od.mmd, od.value_and_grad(od.mmd, (0, 1))):
+                yield partial(function, x, y, kernel=kernel)
+        for function in (od.energy_distance, od.value_and_grad(od.energy_distance, (0, 1))):
+            yield partial(function, x, y)
+        yield partial(od.witness, x, y, x)
+        yield partial(od.mmd_test, x, y, permutations=19, rng=0)
+        yield partial(od.energy_test, x, y, permutations=19, rng=0)
 
 
 def _sparse(p: Any, q: Any, **options: Any) -> None:
