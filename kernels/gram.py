@@ -18,8 +18,9 @@ import numpy as np
 
 from otdist.kernels import threads
 from otdist.kernels.gram_clouds import Array, Cloud, Scratch, Sides, by_columns, unit_rows, wants_product
-from otdist.kernels.gram_sums import panel, sweep
-from otdist.kernels.gram_tiles import Dense, Product, Pulls
+from otdist.kernels.gram_pulls import Pulls
+from otdist.kernels.gram_sums import accumulate, panel, sweep
+from otdist.kernels.gram_tiles import Dense, Product
 from otdist.kernels.profiles import Angle, Inner, Kernel, Squared
 
 # Rows and columns of a tile: of products; of differences, in small pools and in large ones.
@@ -58,7 +59,7 @@ def _rounds(blocks: int) -> tuple[Array, list[tuple[int, int]]]:
     return pairs, list(zip([0, *stops[:-1].tolist()], stops.tolist(), strict=True))
 
 
-def _nanoseconds(tag: Kernel, pairs: float, d: int, real: Any) -> float:
+def _nanoseconds(pairs: float, d: int, real: Any) -> float:
     return pairs * (0.5 + 0.06 * d) * (1.0 if real is np.float32 else 2.0)
 
 
@@ -93,133 +94,134 @@ def quadratic(
     if factors is not None:
         scale = np.array([2.0 * factors[0], factors[1], 2.0 * factors[2]])
         gradients = tuple(np.zeros((pool.problems, pool.N, pool.d)) for _ in tag.geometries)
-    run = _by_products if product else _by_differences
-    run(tag, pool, edges, pairs, rounds, split, weights, scale, totals, diagonal, sums, gradients)
+    form = _Form(tag, pool, edges, pairs, rounds, split, weights, scale, totals, diagonal, sums, gradients)
+    if not product:
+        _by_differences(form)
+    else:
+        for p in range(pool.problems):
+            _by_products(form, p)
     side = (pairs >= split).sum(axis=1)
     xx, xy, yy = (np.sum(totals[:, side == s], axis=1) for s in range(3))
     gradient = None if gradients is None else _points(tag, pool, gradients, diagonal, ends, n)
     return Quadratic(2.0 * xx, xy, 2.0 * yy, diagonal[:, 0], sums, gradient)
 
 
-def _by_differences(
-    tag: Kernel,
-    pool: Cloud,
-    edges: Array,
-    pairs: Array,
-    rounds: list[tuple[int, int]],
-    split: int,
-    weights: Array | None,
-    scale: Array,
-    totals: Array,
-    diagonal: Array,
-    sums: Array | None,
-    gradients: Any,
-) -> None:
+class _Form(NamedTuple):
+    """A quadratic form under way: what to sum, in which tiles, and where to."""
+
+    tag: Kernel
+    pool: Cloud
+    edges: Array
+    pairs: Array
+    rounds: list[tuple[int, int]]
+    split: int
+    weights: Array | None
+    scale: Array
+    totals: Array
+    diagonal: Array
+    sums: Array | None
+    gradients: tuple[Array, ...] | None
+
+    @property
+    def nanoseconds(self) -> float:
+        """Of one problem, roughly."""
+        return _nanoseconds(self.pool.N * self.pool.N / 2, self.pool.d, self.pool.real)
+
+    def batches(self, size: int) -> list[tuple[int, int]]:
+        """Tiles that may run at once: rounds where tiles add to shared sums."""
+        shared = self.sums is not None or self.gradients is not None
+        return self.rounds if shared else list(threads.spans(len(self.pairs), size))
+
+
+def _by_differences(form: _Form) -> None:
+    tag, pool, count, work = form.tag, form.pool, len(form.pairs), form.nanoseconds
     geometries = by_columns(tag.geometries, pool, pool)
-    work = _nanoseconds(tag, pool.N * pool.N / 2, pool.d, pool.real)
-    many = pool.problems > 1 and (len(pairs) <= 8 or pool.problems >= 16)
 
     def some(p0: int, p1: int, t0: int, t1: int) -> None:
         sweep(
-            *(tag.expression, geometries, edges, pairs, split, weights, scale),
-            *(totals, diagonal, sums, gradients, p0, p1, t0, t1),
+            *(tag.expression, geometries, form.edges, form.pairs, form.split, form.weights, form.scale),
+            *(form.totals, form.diagonal, form.sums, form.gradients, p0, p1, t0, t1),
         )
 
-    if many:
+    if work <= threads.INLINE_NANOSECONDS or pool.problems >= 16:
         step = max(1, int(threads.INLINE_NANOSECONDS / work))
-        tasks = [(p0, p1, 0, len(pairs)) for p0, p1 in threads.spans(pool.problems, step)]
+        tasks = [(p0, p1, 0, count) for p0, p1 in threads.spans(pool.problems, step)]
         threads.run(some, tasks, work * pool.problems)
         return
-    step = max(1, int(len(pairs) * threads.INLINE_NANOSECONDS / work))
-    shared = sums is not None or gradients is not None
+    step = max(1, int(count * threads.INLINE_NANOSECONDS / work))
     for p in range(pool.problems):
-        alone = work <= threads.INLINE_NANOSECONDS
-        for start, stop in rounds if shared and not alone else threads.spans(len(pairs), BATCH * step):
+        for start, stop in form.batches(BATCH * step):
             tasks = [(p, p + 1, start + t0, start + t1) for t0, t1 in threads.spans(stop - start, step)]
-            threads.run(some, tasks, 0.0 if alone else work * (stop - start) / len(pairs))
+            threads.run(some, tasks, work * (stop - start) / count)
 
 
-def _by_products(
-    tag: Kernel,
-    pool: Cloud,
-    edges: Array,
-    pairs: Array,
-    rounds: list[tuple[int, int]],
-    split: int,
-    weights: Array | None,
-    scale: Array,
-    totals: Array,
-    diagonal: Array,
-    sums: Array | None,
-    gradients: Any,
-) -> None:
+def _by_products(form: _Form, p: int) -> None:
+    pool, pairs, edges = form.pool, form.pairs, form.edges
+    sides = Sides(form.tag.geometries, pool, pool, p)
+    n = int(edges[form.split])
+    parts = ((0, n, 0, n), (0, n, n, pool.N), (n, pool.N, n, pool.N))
+    direct = [tuple(sides.close(place, *part) for place in range(len(sides.kinds))) for part in parts]
+    sides.prepare(tuple(map(any, zip(*direct, strict=True))))
+    weights = None if form.weights is None else form.weights[p]
+    gradients = None if form.gradients is None else [g[p] for g in form.gradients]
+    slopes = [np.zeros(pool.N) for _ in sides.kinds]
     free: deque[Scratch] = deque()
-    work = _nanoseconds(tag, pool.N * pool.N / 2, pool.d, pool.real)
-    for p in range(pool.problems):
-        sides = Sides(tag.geometries, pool, pool, p)
-        n = int(edges[split])
-        parts = ((0, n, 0, n), (0, n, n, pool.N), (n, pool.N, n, pool.N))
-        direct = [tuple(sides.close(place, *part) for place in range(len(sides.kinds))) for part in parts]
-        own = None if weights is None else weights[p]
 
-        def one(t: int, p: int = p, sides: Any = sides, direct: Any = direct, own: Any = own) -> None:
-            a, b = pairs[t]
-            x, y = int(a >= split), int(b >= split)
-            span = (int(edges[a]), int(edges[a + 1]), int(edges[b]), int(edges[b + 1]))
-            scratch = free.pop() if free else Scratch()
-            geometries = sides.geometries(span, scratch, direct[x + y])
-            phi = (None, None) if sums is None else (sums[p, y], sums[p, x])
-            pulls = None if gradients is None else _pulls(geometries, [g[p] for g in gradients], span, scratch)
-            totals[p, t] = panel(
-                tag.expression, geometries, span, a == b, own, scale[x + y], diagonal[p], *phi, pulls, None
-            )
-            if pulls is not None:
-                _gather(geometries, sides, [g[p] for g in gradients], pulls, span, scratch)
-            free.append(scratch)
+    def one(t: int) -> None:
+        a, b = pairs[t]
+        x, y = int(a >= form.split), int(b >= form.split)
+        span = (int(edges[a]), int(edges[a + 1]), int(edges[b]), int(edges[b + 1]))
+        try:
+            scratch = free.pop()
+        except IndexError:
+            scratch = Scratch()
+        geometries = sides.geometries(span, scratch, direct[x + y])
+        phi = (None, None) if form.sums is None else (form.sums[p, y], form.sums[p, x])
+        pulls = None if gradients is None else _pulls(geometries, gradients, slopes, span[3] - span[2], scratch)
+        form.totals[p, t] = panel(
+            *(form.tag.expression, geometries, span, a == b, weights, form.scale[x + y]),
+            *(form.diagonal[p], *phi, pulls, None),
+        )
+        if gradients is not None:
+            _gather(geometries, sides, gradients, span, scratch)
+        free.append(scratch)
 
-        with threads.single_blas():
-            for start, stop in (
-                rounds if gradients is not None or sums is not None else threads.spans(len(pairs), BATCH)
-            ):
-                tasks = [(t,) for t in range(start, stop)]
-                threads.run(one, tasks, work * len(tasks) / len(pairs))
+    with threads.single_blas():
+        for start, stop in form.batches(BATCH):
+            tasks = [(t,) for t in range(start, stop)]
+            threads.run(one, tasks, form.nanoseconds * len(tasks) / len(pairs))
+    for kind, used, gradient, sums in zip(sides.kinds, sides.products, gradients or [], slopes, strict=False):
+        if used and kind is not Inner:
+            gradient += sums[:, None] * sides.left.rows(kind)[p]
 
 
-def _pulls(geometries: tuple[Any, ...], gradients: list[Array], span: tuple[int, ...], scratch: Scratch) -> Any:
-    i0, i1, j0, j1 = span
+def _pulls(
+    geometries: tuple[Any, ...], gradients: list[Array], slopes: list[Array], width: int, scratch: Scratch
+) -> tuple[Pulls, ...]:
     found = []
-    for place, (g, gradient) in enumerate(zip(geometries, gradients, strict=True)):
-        real = g[0].dtype
-        if type(g) in (Product, Dense):
-            sums = scratch(f"sums{place}", (j1 - j0,), real)
-            sums.fill(0)
-            found.append(Pulls(gradient, gradient, scratch(f"rows{place}", (i1 - i0,), np.float64), sums))
-        else:
-            columns = scratch(f"columns{place}", (gradient.shape[1], j1 - j0), real)
-            columns.fill(0)
-            empty = scratch(f"rows{place}", (0,), np.float64)
-            found.append(Pulls(gradient, columns, empty, scratch(f"sums{place}", (0,), real)))
+    for place, (g, gradient, sums) in enumerate(zip(geometries, gradients, slopes, strict=True)):
+        products = type(g) in (Product, Dense)
+        columns = scratch(f"columns{place}", (0 if products else gradient.shape[1], width), g[0].dtype)
+        column_sums = scratch(f"sums{place}", (width if products else 0,), g[0].dtype)
+        columns.fill(0)
+        column_sums.fill(0)
+        found.append(Pulls(gradient, sums, columns, column_sums))
     return tuple(found)
 
 
 def _gather(
-    geometries: tuple[Any, ...], sides: Sides, gradients: list[Array], pulls: Any, span: tuple[int, ...], scratch: Any
+    geometries: tuple[Any, ...], sides: Sides, gradients: list[Array], span: tuple[int, ...], scratch: Scratch
 ) -> None:
-    """Slopes of a tile -> gradients: (C1) Z_I − C Z_J and (1C) Z_J − Cᵀ Z_I, of inner products C Z_J and Cᵀ Z_I."""
+    """Slopes C of a tile -> gradients of I and J: −C Z_J and −Cᵀ Z_I, of inner products C Z_J and Cᵀ Z_I."""
     i0, i1, j0, j1 = span
-    for g, kind, gradient, own in zip(geometries, sides.kinds, gradients, pulls, strict=True):
+    for g, kind, gradient in zip(geometries, sides.kinds, gradients, strict=True):
         if type(g) not in (Product, Dense):
-            gradient[j0:j1] += own.columns.T
             continue
-        Z = sides.left.rows(kind)[sides.p]
+        Z, sign = sides.left.rows(kind)[sides.p], 1.0 if type(g) is Dense else -1.0
         to_i = np.matmul(g.product, Z[j0:j1], out=scratch("to i", (i1 - i0, Z.shape[1]), Z.dtype))
+        accumulate(gradient[i0:i1], to_i, sign)
         to_j = np.matmul(g.product.T, Z[i0:i1], out=scratch("to j", (j1 - j0, Z.shape[1]), Z.dtype))
-        if type(g) is Dense:
-            gradient[i0:i1] += to_i
-            gradient[j0:j1] += to_j
-        else:
-            gradient[i0:i1] += own.row_sums[:, None] * Z[i0:i1] - to_i
-            gradient[j0:j1] += own.column_sums[:, None] * Z[j0:j1] - to_j
+        accumulate(gradient[j0:j1], to_j, sign)
 
 
 def _points(tag: Kernel, pool: Cloud, gradients: Any, diagonal: Array, ends: tuple[Any, Any], n: int) -> Array:
@@ -252,13 +254,14 @@ def _tiles(tag: Kernel, X: Array, Y: Array, each: Callable[[int, int, int, int, 
         right = Cloud([Y[None]], real, left.centres)
     sides = Sides(tag.geometries, left, right)
     direct = tuple(sides.close(place, 0, left.N, 0, right.N) for place in range(len(sides.kinds)))
-    for kind, used, by in zip(sides.kinds, sides.products, direct, strict=True):
-        for cloud in (left, right):  # made once, before the threads ask for them
-            cloud.columns(kind) if by or not used else cloud.rows(kind)
+    sides.prepare(direct)
     free: deque[Scratch] = deque()
 
     def some(i0: int, i1: int) -> None:
-        scratch = free.pop() if free else Scratch()
+        try:
+            scratch = free.pop()
+        except IndexError:
+            scratch = Scratch()
         for j0, j1 in threads.spans(right.N, TILE):
             span = (i0, i1, j0, j1)
             K = scratch("values", (i1 - i0, j1 - j0), real)
@@ -269,7 +272,7 @@ def _tiles(tag: Kernel, X: Array, Y: Array, each: Callable[[int, int, int, int, 
 
     with threads.single_blas():
         tasks = threads.spans(left.N, TILE)
-        threads.run(some, tasks, _nanoseconds(tag, left.N * right.N, left.d, real))
+        threads.run(some, tasks, _nanoseconds(left.N * right.N, left.d, real))
 
 
 def block(tag: Kernel, X: Array, Y: Array, out: Array | None = None) -> Array:

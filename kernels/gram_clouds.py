@@ -127,6 +127,15 @@ class Sides:
             near &= i[:, None] != j
         return float(np.mean(near)) > CLOSE
 
+    def prepare(self, direct: tuple[bool, ...]) -> None:
+        """Make rows and columns that tiles will ask for, before threads do."""
+        for kind, used, by in zip(self.kinds, self.products, direct, strict=True):
+            for cloud in (self.left, self.right):
+                if by or not used:
+                    cloud.columns(kind)
+                if used:
+                    cloud.rows(kind)
+
     def geometries(self, span: tuple[int, int, int, int], scratch: Any, direct: tuple[bool, ...]) -> tuple[Any, ...]:
         """The geometries of one tile, products formed; `direct`: by differences nevertheless."""
         i0, i1, j0, j1 = span

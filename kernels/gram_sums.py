@@ -12,38 +12,22 @@ from numba import njit, types
 from numba.extending import overload
 
 from otdist.kernels.formulas import evaluate
+from otdist.kernels.gram_pulls import Pulls, flush, inner_slope, pull_all, put_slopes
 from otdist.kernels.gram_tiles import (
     Absolute,
     Differences,
     Dots,
-    Pulls,
     after,
     at,
     buffers_for,
-    inner_slope,
+    fold,
     like_first,
     measure_all,
-    pull_all,
-    put_slopes,
 )
 from otdist.kernels.jit import INLINE, kernel
 
-
-@njit(**INLINE)
-def fold(values, count):
-    """Sum of the first values: fours in their own float, then float64, whose conversion costs more than a sum of four.
-
-    The error of a four is random and averages out over the tile; that of a long float32 sum would not do so fast enough
-    for an MMD² of 1e-4.
-    """
-    quarter = count // 4
-    a, b, c, d = values[:quarter], values[quarter:], values[2 * quarter :], values[3 * quarter :]
-    total = 0.0
-    for j in range(quarter):
-        total += np.float64((a[j] + b[j]) + (c[j] + d[j]))
-    for j in range(4 * quarter, count):
-        total += np.float64(values[j])
-    return total
+# Rows whose contributions to the gradients of a tile's columns are summed in the float of the tile.
+FLUSH = 64
 
 
 @njit(**INLINE)
@@ -99,8 +83,19 @@ def tile(expression, geometries, buffers, span, diagonal, weights, factor, diag,
             phi_left[i] += total
         if pulls is not None:
             pull_all(geometries, row, pulls, i, i0, start, j0, count, low)
+            if (i - i0) % FLUSH == FLUSH - 1 or i == i1 - 1:
+                flush(geometries, pulls, j0, j1)
         whole += u * total
     return whole
+
+
+@kernel
+def accumulate(G, T, sign):
+    """G += sign T."""
+    for i in range(T.shape[0]):
+        g, t = G[i], T[i]
+        for k in range(T.shape[1]):
+            g[k] += sign * np.float64(t[k])
 
 
 @kernel
@@ -149,38 +144,14 @@ def _scratch_for(geometries, gradients, p, width):
 
     def one(geometries, gradients, p, width):
         d = gradients[0].shape[2]
-        return (Pulls(gradients[0][p], np.zeros((d, width), real), 0.0, 0.0),)
+        return (Pulls(gradients[0][p], 0.0, np.zeros((d, width), real), 0.0),)
 
     def several(geometries, gradients, p, width):
         d = gradients[0].shape[2]
-        first = Pulls(gradients[0][p], np.zeros((d, width), real), 0.0, 0.0)
+        first = Pulls(gradients[0][p], 0.0, np.zeros((d, width), real), 0.0)
         return (first, *scratch_for(geometries[1:], gradients[1:], p, width))
 
     return one if len(geometries) == 1 else several
-
-
-def flush(pulls, j0, j1):
-    """Add the columns of a tile to the gradients, and empty the scratch."""
-
-
-@overload(flush, jit_options=INLINE)
-def _flush_of(pulls, j0, j1):
-    if isinstance(pulls, types.NoneType):
-        return lambda pulls, j0, j1: None
-
-    def one(pulls, j0, j1):
-        rows, columns = pulls[0].rows, pulls[0].columns
-        for k in range(rows.shape[1]):
-            for j in range(j1 - j0):
-                rows[j0 + j, k] += np.float64(columns[k, j])
-                columns[k, j] = 0
-
-    def several(pulls, j0, j1):
-        one_of = pulls[:1]
-        flush(one_of, j0, j1)
-        flush(pulls[1:], j0, j1)
-
-    return one if len(pulls) == 1 else several
 
 
 @kernel
@@ -205,4 +176,3 @@ def sweep(expression, geometries, edges, pairs, split, weights, factors, totals,
             totals[p, t] = tile(
                 expression, mine, buffers, span, a == b, own, factors[x + y], ends, left, right, pulls, None
             )
-            flush(pulls, edges[b], edges[b + 1])

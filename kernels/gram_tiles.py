@@ -1,11 +1,10 @@
 """Tiles of pairs: quantities of a row of pairs, values and slopes of the kernel, sums, gradients. Compiled.
 
 A tile goes row by row through buffers that stay in the first-level cache: a geometry *measures* the row, the expression
-turns quantities into values (summed in float64) and slopes, and the geometry *pulls*: it turns slopes into gradients.
+turns quantities into values and slopes, and the geometry *pulls* (``gram_pulls.py``): it turns slopes into gradients.
 Differences of coordinates never cancel. Squared distances from a matrix product, ‖x‖² + ‖y‖² − 2⟨x, y⟩, are off by a
 few eps (‖x‖² + ‖y‖²): pairs below LIMIT times that sum are measured by differences, so every squared distance is right
-to a few eps/LIMIT relative to itself, whatever the kernel does with it, and coincident points are at distance 0. The
-gradients of those pairs are formed by differences too: the product C Z − (C1) Z would cancel.
+to a few eps/LIMIT relative to itself, whatever the kernel does with it, and coincident points are at distance 0.
 """
 
 from __future__ import annotations
@@ -59,20 +58,11 @@ class Dense(NamedTuple):
     product: Any
 
 
-class Pulls(NamedTuple):
-    """Where gradients go: `rows` (n, d), `columns` (d, width of the tile), or (m, d) of a Product, and sums of C."""
-
-    rows: Any
-    columns: Any
-    row_sums: Any
-    column_sums: Any
-
-
-def _kind(geometry: Any) -> Any:
+def kind_of(geometry: Any) -> Any:
     return geometry.instance_class
 
 
-def _real(geometry: Any) -> Any:
+def real_of(geometry: Any) -> Any:
     return np.float32 if geometry.types[0].dtype == types.float32 else np.float64
 
 
@@ -82,7 +72,7 @@ def measure(geometry, buffer, i, i0, start, j0, count):
 
 @overload(measure, jit_options=INLINE)
 def _measure_of(geometry, buffer, i, i0, start, j0, count):
-    kind, real = _kind(geometry), _real(geometry)
+    kind, real = kind_of(geometry), real_of(geometry)
     zero = real(0)
     if kind is Dense:
 
@@ -144,106 +134,35 @@ def square(x, y):
     return total
 
 
+@njit(**INLINE)
+def fold(values, count):
+    """Sum of the first values: fours in their own float, then float64, whose conversion costs more than a sum of four.
+
+    The error of a four is random and averages out over the tile; that of a long float32 sum would not do so fast enough
+    for an MMD² of 1e-4.
+    """
+    quarter = count // 4
+    a, b, c, d = values[:quarter], values[quarter:], values[2 * quarter :], values[3 * quarter :]
+    total = 0.0
+    for j in range(quarter):
+        total += np.float64((a[j] + b[j]) + (c[j] + d[j]))
+    for j in range(4 * quarter, count):
+        total += np.float64(values[j])
+    return total
+
+
 def part(geometry, x, y):
     """The term of one coordinate."""
 
 
 @overload(part, jit_options=INLINE)
 def _part_of(geometry, x, y):
-    kind = _kind(geometry)
+    kind = kind_of(geometry)
     if kind is Differences:
         return lambda geometry, x, y: (x - y) * (x - y)
     if kind is Absolute:
         return lambda geometry, x, y: abs(x - y)
     return lambda geometry, x, y: x * y
-
-
-def slope(geometry, x, y):
-    """Derivative of the term of one coordinate in x (of Differences: half of it); that in y is its negative."""
-
-
-@overload(slope, jit_options=INLINE)
-def _slope_of(geometry, x, y):
-    kind, real = _kind(geometry), _real(geometry)
-    if kind is Differences:
-        return lambda geometry, x, y: x - y
-    one, zero = real(1), real(0)
-    return lambda geometry, x, y: select(x > y, one, select(x < y, -one, zero))
-
-
-def pull(geometry, c, pulls, i, i0, start, j0, count, low):
-    """Turn the slopes c of row i into gradients."""
-
-
-@overload(pull, jit_options=INLINE)
-def _pull_of(geometry, c, pulls, i, i0, start, j0, count, low):
-    kind, real = _kind(geometry), _real(geometry)
-    zero = real(0)
-    if kind is Dense:
-
-        def dense(geometry, c, pulls, i, i0, start, j0, count, low):
-            g = geometry.product[i - i0]
-            for j in range(start - j0):
-                g[j] = zero
-            tail = g[start - j0 :]
-            for j in range(count):
-                tail[j] = c[j]
-
-        return dense
-    if kind is Product:
-        limit, two = real(LIMIT), real(2)
-
-        def product(geometry, c, pulls, i, i0, start, j0, count, low):
-            row = geometry.product[i - i0]
-            g = row[start - j0 :]
-            if low > zero:
-                norms, norm = geometry.right_norms[start:], geometry.left_norms[i]
-                for j in range(count):
-                    both = norm + norms[j]
-                    if both - two * g[j] < limit * both:
-                        x, y = geometry.left[i], geometry.right[start + j]
-                        to, other = pulls.rows[i], pulls.columns[start + j]
-                        factor = np.float64(c[j])
-                        for k in range(x.size):
-                            t = factor * np.float64(x[k] - y[k])
-                            to[k] += t
-                            other[k] -= t
-                        c[j] = zero
-            for j in range(start - j0):
-                row[j] = zero
-            sums = pulls.column_sums[start - j0 :]
-            total = 0.0
-            for j in range(count):
-                g[j] = c[j]
-                total += np.float64(c[j])
-                sums[j] += c[j]
-            pulls.row_sums[i - i0] = total
-
-        return product
-    if kind is Dots:
-
-        def dots(geometry, c, pulls, i, i0, start, j0, count, low):
-            for k in range(pulls.rows.shape[1]):
-                x, y, to = geometry.left[k, i], geometry.right[k][start:], pulls.columns[k][start - j0 :]
-                total = zero
-                for j in range(count):
-                    total += c[j] * y[j]
-                    to[j] += c[j] * x
-                pulls.rows[i, k] += np.float64(total)
-
-        return dots
-
-    def by_columns(geometry, c, pulls, i, i0, start, j0, count, low):
-        for k in range(pulls.rows.shape[1]):
-            x, y, to = geometry.left[k, i], geometry.right[k][start:], pulls.columns[k][start - j0 :]
-            total = zero
-            for j in range(count):
-                t = c[j] * slope(geometry, x, y[j])
-                total += t
-                to[j] -= t
-            pulls.rows[i, k] += np.float64(total)
-
-    return by_columns
 
 
 def measure_all(geometries, buffers, i, i0, start, j0, count):
@@ -264,29 +183,13 @@ def _measure_all_of(geometries, buffers, i, i0, start, j0, count):
     return several
 
 
-def pull_all(geometries, slopes, pulls, i, i0, start, j0, count, low):
-    """`pull` for each geometry."""
-
-
-@overload(pull_all, jit_options=INLINE)
-def _pull_all_of(geometries, slopes, pulls, i, i0, start, j0, count, low):
-    def last(geometries, slopes, pulls, i, i0, start, j0, count, low):
-        pull(geometries[0], slopes[0], pulls[0], i, i0, start, j0, count, low)
-
-    def several(geometries, slopes, pulls, i, i0, start, j0, count, low):
-        pull(geometries[0], slopes[0], pulls[0], i, i0, start, j0, count, low)
-        pull_all(geometries[1:], slopes[1:], pulls[1:], i, i0, start, j0, count, low)
-
-    return last if len(geometries) == 1 else several
-
-
 def buffers_for(geometries, width):
     """A row buffer for each geometry."""
 
 
 @overload(buffers_for, jit_options=INLINE)
 def _buffers_for(geometries, width):
-    real, count = _real(geometries[0]), len(geometries)
+    real, count = real_of(geometries[0]), len(geometries)
     if count == 1:
         return lambda geometries, width: (np.empty(width, real),)
     return lambda geometries, width: (np.empty(width, real), *buffers_for(geometries[1:], width))
@@ -315,35 +218,6 @@ def _at_of(buffers, j):
         lambda buffers, j: (buffers[0][j], buffers[1][j], buffers[2][j]),
         lambda buffers, j: (buffers[0][j], buffers[1][j], buffers[2][j], buffers[3][j]),
     ][len(buffers) - 1]
-
-
-def put_slopes(buffers, j, c, slopes):
-    """Replace the quantities of one pair by c times its slopes."""
-
-
-@overload(put_slopes, jit_options=INLINE)
-def _put_slopes_of(buffers, j, c, slopes):
-    def last(buffers, j, c, slopes):
-        buffers[0][j] = c * slopes[0]
-
-    def several(buffers, j, c, slopes):
-        buffers[0][j] = c * slopes[0]
-        put_slopes(buffers[1:], j, c, slopes[1:])
-
-    return last if len(buffers) == 1 else several
-
-
-def inner_slope(geometries, slopes):
-    """The slope in ⟨x, y⟩, 0 where the kernel does not know it."""
-
-
-@overload(inner_slope, jit_options=INLINE)
-def _inner_slope_of(geometries, slopes):
-    places = [n for n, g in enumerate(geometries) if _kind(g) in (Dots, Dense)]
-    if not places:
-        return lambda geometries, slopes: 0.0
-    place = places[0]
-    return lambda geometries, slopes: np.float64(slopes[place])
 
 
 def like_first(buffers, x):

@@ -68,13 +68,21 @@ def estimate(
     for name, want, argument in zip(ARGUMENTS[2:], wanted[2:], (pair.x_weights, pair.y_weights), strict=True):
         if want and argument is None:
             raise ValueError(f"{name}: found None; pass the weights to differentiate with respect to them")
-    if len(kernels) == 1:
-        value, by_points, by_weights = _core(kernels[0], pair, estimator, block_size, wanted)
-    else:
-        parts = [_core(k, pair.one(p), estimator, block_size, wanted) for p, k in enumerate(kernels)]
+    with np.errstate(over="ignore", invalid="ignore"):  # found below
+        if len(kernels) == 1:
+            parts = [_core(kernels[0], pair, estimator, block_size, wanted)]
+        else:
+            parts = [_core(k, pair.one(p), estimator, block_size, wanted) for p, k in enumerate(kernels)]
+    value, by_points, by_weights = parts[0]
+    if len(parts) > 1:
         value = np.concatenate([part[0] for part in parts])
         by_points, by_weights = (
             None if column[0] is None else np.concatenate(column) for column in list(zip(*parts, strict=True))[1:]
+        )
+    if not np.isfinite(value).all():
+        raise ValueError(
+            "x and y: found samples or a bandwidth whose kernel leaves the range of float64; divide both samples (and "
+            "the bandwidth) by a common factor"
         )
     if not squared:
         negative = value < 0

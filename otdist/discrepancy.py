@@ -83,7 +83,7 @@ def mmd(
     --------
     >>> import otdist as od
     >>> round(float(od.mmd([[0.0], [1.0]], [[0.0], [3.0]], bandwidth=1.0)), 6)
-    0.380665
+    0.432332
     """
     found, outcome = mmd_estimate(x, y, kernel, bandwidth, estimator, squared, x_weights, y_weights, block_size)
     return found.door.leave(outcome.value)
