@@ -242,8 +242,13 @@ def _points(tag: Kernel, pool: Cloud, gradients: Any, diagonal: Array, ends: tup
     return total
 
 
-def _tiles(tag: Kernel, X: Array, Y: Array, each: Callable[[int, int, int, int, Array], None]) -> None:
-    """Every tile of values K(X, Y), row of tiles by row of tiles, to `each` (which may be called from many threads)."""
+def _tiles(
+    tag: Kernel, X: Array, Y: Array, each: Callable[[int, int, int, int, Array], None], upper: bool = False
+) -> None:
+    """Every tile of values K(X, Y), row of tiles by row of tiles, to `each` (which may be called from many threads).
+
+    `upper`: only the tiles on and above the diagonal.
+    """
     real = X.dtype.type
     left = Cloud([X[None]], real)
     if Y is X:
@@ -263,6 +268,8 @@ def _tiles(tag: Kernel, X: Array, Y: Array, each: Callable[[int, int, int, int, 
         except IndexError:
             scratch = Scratch()
         for j0, j1 in threads.spans(right.N, TILE):
+            if upper and j0 < i0:
+                continue
             span = (i0, i1, j0, j1)
             K = scratch("values", (i1 - i0, j1 - j0), real)
             geometries = sides.geometries(span, scratch, direct)
@@ -276,13 +283,18 @@ def _tiles(tag: Kernel, X: Array, Y: Array, each: Callable[[int, int, int, int, 
 
 
 def block(tag: Kernel, X: Array, Y: Array, out: Array | None = None) -> Array:
-    """The matrix k(X_i, Y_j), in the dtype of X (n, d) and Y (m, d)."""
+    """The matrix k(X_i, Y_j), in the dtype of X (n, d) and Y (m, d); symmetric to the last bit if Y is X."""
     K = np.empty((len(X), len(Y)), X.dtype) if out is None else out
 
     def each(i0: int, i1: int, j0: int, j1: int, values: Array) -> None:
+        if symmetric and i0 == j0:
+            values = np.triu(values) + np.triu(values, 1).T
         K[i0:i1, j0:j1] = values
+        if symmetric and i0 != j0:
+            K[j0:j1, i0:i1] = values.T
 
-    _tiles(tag, X, Y, each)
+    symmetric = Y is X
+    _tiles(tag, X, Y, each, symmetric)
     return K
 
 

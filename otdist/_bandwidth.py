@@ -46,8 +46,7 @@ def median(x: Array, y: Array, cost: str, root: bool) -> float:
     middle *= scale
     power = {"sqeuclidean": 2.0, "euclidean": 1.0, "cityblock": 1.0, "cosine": 2.0}[cost]
     unit = 0.5 if cost == "cosine" else 1.0
-    value = unit * middle**power
-    return math.sqrt(value) if root else value
+    return math.sqrt(unit) * middle ** (power / 2.0) if root else unit * float(np.power(middle, power))
 
 
 def scott(x: Array, y: Array, cost: str, root: bool) -> float:

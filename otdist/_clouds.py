@@ -5,8 +5,6 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-import numpy as np
-
 from otdist import _samples
 from otdist._arrays import Array
 from otdist._moments import finite
@@ -34,11 +32,3 @@ def count(name: str, value: Any, least: int) -> int:
     if number < least:
         raise ValueError(f"{name}: found {number}; give {least} or more")
     return number
-
-
-def generator(rng: Any) -> np.random.Generator:
-    """A source of random numbers from None, a seed or a generator."""
-    try:
-        return np.random.default_rng(rng)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"rng: found {rng!r}; give None, a seed or a numpy.random.Generator") from None

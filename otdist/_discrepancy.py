@@ -10,7 +10,7 @@ import numpy as np
 
 from otdist._arrays import Array
 from otdist._line import energy_line, laplace_line
-from otdist._samples import Pair, refuse_zero_vectors, unbroadcast
+from otdist._samples import Pair, extent, refuse_extremes, refuse_zero_vectors, unbroadcast
 from otdist.kernels import gram
 from otdist.kernels.profiles import Inner
 from otdist.rkhs import Energy, Kernel, Laplacian, resolve
@@ -19,6 +19,8 @@ ESTIMATORS = ("biased", "unbiased", "linear", "block")
 ARGUMENTS = ("x", "y", "x_weights", "y_weights")
 NOTHING = (False, False, False, False)
 
+# How far points may be apart for squares in float32.
+SINGLE = (1e-15, 1e15)
 # Pairs up to which float32 samples are computed in float64 throughout: it costs less than a millisecond or so.
 FEW = 1 << 22
 # A float32 pass is kept if its estimated error is below GOAL of the value. Errors of single pairs, a few eps k, are
@@ -43,17 +45,17 @@ def resolved(kernel: Any, bandwidth: Any, pair: Pair) -> list[Kernel]:
     """The kernel of a call: one for all elements of the batch, or one for each, where its bandwidth depends on them."""
     first = _one(kernel, bandwidth, pair.x, pair.y)
     refuse_zero_vectors(first, x=pair.x, y=pair.y)
-    if not isinstance(bandwidth, str) or math.prod(pair.batch) == 1 or _one(kernel, 1.0, pair.x, pair.y) == first:
+    given = _one(kernel, 1.0, pair.x, pair.y) == _one(kernel, 2.0, pair.x, pair.y)
+    if not isinstance(bandwidth, str) or math.prod(pair.batch) <= 1 or given:
         return [first]
     X, Y = pair.problems()
     return [_one(kernel, bandwidth, x, y) for x, y in zip(X, Y, strict=True)]
 
 
 def _one(kernel: Any, bandwidth: Any, x: Array, y: Array) -> Kernel:
-    """Resolved on the first element of a batch."""
-    if 0 in x.shape or 0 in y.shape:
-        bandwidth = 1.0
-    return resolve(kernel, bandwidth, x[(0,) * (x.ndim - 2)], y[(0,) * (y.ndim - 2)])
+    """Resolved on the first element of a batch (of an empty one, on a point)."""
+    sides = [a[(0,) * (a.ndim - 2)] if a.size else np.zeros((1, a.shape[-1])) for a in (x, y)]
+    return resolve(kernel, bandwidth, *sides)
 
 
 def estimate(
@@ -101,12 +103,16 @@ def estimate(
 
 def _core(kernel: Kernel, pair: Pair, estimator: str, block_size: int | None, wanted: tuple[bool, ...]) -> Core:
     """Values (P,), gradients in the points (P, N, d) and in the weights (P, N) of the pool."""
+    if estimator in ("biased", "unbiased"):
+        found = by_sorting(kernel, pair, estimator == "unbiased", wanted)
+        if found is not None:
+            return found
+    refuse_extremes(kernel, x=pair.x, y=pair.y)
     if estimator == "linear":
         return *_linear(kernel, pair, any(wanted[:2])), None
     if estimator == "block":
         return *_block(kernel, pair, block_size, any(wanted[:2])), None
-    found = by_sorting(kernel, pair, estimator == "unbiased", wanted)
-    return _quadratic(kernel, pair, estimator == "unbiased", wanted) if found is None else found
+    return _quadratic(kernel, pair, estimator == "unbiased", wanted)
 
 
 def by_sorting(kernel: Kernel, pair: Pair, unbiased: bool, wanted: tuple[bool, ...]) -> Core | None:
@@ -165,8 +171,9 @@ def _shaped(
 
 def _floats(kernel: Kernel, pair: Pair, pairs: int) -> Any:
     """The float to try first. Inner products are not centred and unbounded: always float64."""
-    few = pairs <= FEW or Inner in kernel._geometries()
-    return np.float64 if few else pair.door.compute
+    if pairs <= FEW or Inner in kernel._geometries() or not SINGLE[0] < extent(pair.x, pair.y) < SINGLE[1]:
+        return np.float64
+    return pair.door.compute
 
 
 def _quadratic(kernel: Kernel, pair: Pair, unbiased: bool, wanted: tuple[bool, ...]) -> Core:

@@ -11,7 +11,10 @@ import numpy as np
 from otdist._arrays import Array, Door, enter
 from otdist._expression import Kernel
 from otdist.kernels import gram
-from otdist.kernels.profiles import Angle
+from otdist.kernels.profiles import Angle, Squared
+
+# How far points may be apart for squares in float64.
+EXTENT = (1e-151, 1e152)
 
 
 def points(name: str, x: Array) -> Array:
@@ -152,6 +155,36 @@ def refuse_zero_vectors(kernel: Kernel, **samples: Array) -> None:
             raise ValueError(f'{name}: found a zero vector at index {where}; the cost "cosine" needs directions')
 
 
+def extent(*samples: Array) -> float:
+    """The greatest difference of a coordinate from its value at one of the points, over all samples."""
+    if not all(x.size for x in samples):
+        return 1.0
+    at = samples[0].reshape(-1, samples[0].shape[-1])[0].astype(np.float64)
+    with np.errstate(over="ignore"):
+        return float(max(np.max(np.maximum(np.max(x, axis=-2) - at, at - np.min(x, axis=-2))) for x in samples))
+
+
+def refuse_extremes(kernel: Kernel, **samples: Array) -> None:
+    """Squared distances must neither overflow nor vanish."""
+    spread = extent(*samples.values()) if Squared in kernel._geometries() else 0.0
+    if spread and not EXTENT[0] <= spread <= EXTENT[1]:
+        names = " and ".join(samples)
+        raise ValueError(
+            f"{names}: found coordinates {spread:.3g} apart, whose squares leave the range of float64; multiply the "
+            f"samples (and the bandwidth) by a common factor"
+        )
+
+
+def generator(rng: Any) -> np.random.Generator:
+    """The generator of an argument `rng`."""
+    try:
+        if isinstance(rng, bool):
+            raise TypeError
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"rng: found {rng!r}; give None, an integer >= 0 or a numpy.random.Generator") from None
+
+
 def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
     """The gradient of an argument of this shape: summed over what was broadcast."""
     extra = gradient.ndim - len(shape)
@@ -170,6 +203,7 @@ def gram_matrix(kernel: Kernel, x: Any, y: Any = None) -> Any:
     d = same_d(**dict(zip(names, sides, strict=True)))
     tag = kernel.tag(d)
     refuse_zero_vectors(kernel, **dict(zip(names, sides, strict=True)))
+    refuse_extremes(kernel, **dict(zip(names, sides, strict=True)))
     X, Y = sides[0], sides[-1]
     batch = common(**{name: a.shape[:-2] for name, a in zip(names, sides, strict=True)})
     K = np.empty((*batch, X.shape[-2], Y.shape[-2]), door.compute)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from otdist._discrepancy import ESTIMATORS, NOTHING, Estimate, estimate, resolved
-from otdist._samples import Pair, common, pair, points, same_d
+from otdist._samples import Pair, common, generator, pair, points, refuse_extremes, refuse_zero_vectors, same_d
 from otdist.catalogue import choose, flag
 from otdist.kernels import gram
 from otdist.rkhs import Energy, Kernel, Polynomial
@@ -217,10 +217,10 @@ def kid(
     found, _ = pair(x, y)
     if found.x.ndim != 2 or found.y.ndim != 2:
         raise ValueError(f"x and y: found shapes {found.x.shape} and {found.y.shape}; features are (n, d) and (m, d)")
-    generator, size = np.random.default_rng(rng), min(subset_size, found.n, found.m)
+    source, size = generator(rng), min(subset_size, found.n, found.m)
     values = np.empty(subsets)
     for s in range(subsets):
-        one, two = (a[generator.choice(len(a), size, replace=False)] for a in (found.x, found.y))
+        one, two = (a[source.choice(len(a), size, replace=False)] for a in (found.x, found.y))
         values[s] = estimate([kernel], Pair(found.door, one, two, None, None, ()), "unbiased").value
     return KID(float(values.mean()), float(values.std(ddof=1) / math.sqrt(subsets)))
 
@@ -271,6 +271,8 @@ def witness(
     points("at", where)
     same_d(x=found.x, at=where)
     kernels = resolved(kernel, bandwidth, found)
+    refuse_zero_vectors(kernels[0], at=where)
+    refuse_extremes(kernels[0], x=found.x, y=found.y, at=where)
     batch = common(samples=found.batch, at=where.shape[:-2])
     X, Y = found.problems()
     w = found.pooled_weights()

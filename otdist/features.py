@@ -120,7 +120,7 @@ def mmd_features(
     True
     """
     choose("estimator", estimator, ("biased", "unbiased"))
-    features, rng = _clouds.count("features", features, 2), _clouds.generator(rng)
+    features, rng = _clouds.count("features", features, 2), _samples.generator(rng)
     x, y = _two_clouds(x, y)
     n, m = len(x), len(y)
     if estimator == "unbiased" and min(n, m) < 2:
@@ -203,7 +203,7 @@ def mmd_nystroem(
     >>> bool(found.lower <= exact <= found.upper < 1.01 * exact)
     True
     """
-    rng = _clouds.generator(rng)
+    rng = _samples.generator(rng)
     x, y = _two_clouds(x, y)
     chosen = _landmarks(landmarks, (x, y), rng)
     law = rkhs.resolve(kernel, bandwidth, x, y)
@@ -284,7 +284,7 @@ def random_fourier(kernel: str | Kernel, d: int, features: int, *, rng: Any = No
     >>> z.shape, bool(abs(z[0] @ z[1] - np.exp(-0.5)) < 0.05)
     ((2, 8000), True)
     """
-    d, features, rng = _clouds.count("d", d, 1), _clouds.count("features", features, 1), _clouds.generator(rng)
+    d, features, rng = _clouds.count("d", d, 1), _clouds.count("features", features, 1), _samples.generator(rng)
     law = rkhs.named(kernel, d)
     total, varying = _spectrum.mass(law), _spectrum.varying(law)
     if varying is None:
@@ -357,7 +357,7 @@ def nystroem(kernel: str | Kernel, x: Any, landmarks: Any = 256, *, rng: Any = N
     >>> z.shape, np.allclose(z @ z.T, od.Gaussian(2.0)(x[:3]), atol=1e-3)
     ((3, 60), True)
     """
-    rng = _clouds.generator(rng)
+    rng = _samples.generator(rng)
     _, (host,) = enter(x=x)
     points = _clouds.single("x", host)
     law = rkhs.named(kernel, points.shape[1])

@@ -72,7 +72,10 @@ class _Scaled(Kernel):
                 f"bandwidth: found None in {self}; give a number, or call a function that chooses one by `bandwidth=`"
             )
         unit = 0.5 if self.cost == "cosine" else 1.0
-        return tuple(unit * rate(s) for s in (given if isinstance(given, tuple) else (given,)))
+        rates = tuple(unit * rate(s) for s in (given if isinstance(given, tuple) else (given,)))
+        if not all(1e-307 < r < 1e307 for r in rates):
+            raise ValueError(f"bandwidth: found {given!r}, out of the range of float64; rescale samples and bandwidth")
+        return rates
 
     def _on(self, leaf: Any) -> Any:
         return profiles.Root(leaf) if self.cost == "euclidean" else leaf
@@ -271,10 +274,8 @@ class Polynomial(Kernel):
     coef0: float = 1.0
 
     def __post_init__(self) -> None:
-        if not is_real(self.degree) or self.degree != int(self.degree):
+        if number("degree", self.degree, 1.0, closed=True, high=32.0) != int(self.degree):
             raise TypeError(f"degree: found {self.degree!r}; give a whole number")
-        if not 1 <= self.degree <= 32:
-            raise ValueError(f"degree: found {self.degree!r}; give 1 to 32")
         if self.gamma is not None:
             object.__setattr__(self, "gamma", number("gamma", self.gamma, 0.0))
         object.__setattr__(self, "coef0", number("coef0", self.coef0, 0.0, closed=True))

@@ -22,7 +22,7 @@ from otdist._bandwidth import EXACT
 from otdist._moments import number
 from otdist._permutation import Samples, judge, on_the_line, permuted, signed
 from otdist._results import TestResult
-from otdist._samples import points, refuse_zero_vectors, same_d
+from otdist._samples import generator, points, refuse_zero_vectors, same_d
 from otdist.catalogue import choose
 
 CANDIDATES = 10
@@ -211,12 +211,7 @@ def _read(x: Any, y: Any, permutations: Any, rng: Any) -> Samples:
         raise TypeError(f"permutations: found {permutations!r}; give a whole number")
     if permutations < 1:
         raise ValueError(f"permutations: found {permutations!r}; give 1 or more, 999 say")
-    if isinstance(rng, bool) or not (rng is None or isinstance(rng, (Integral, np.random.Generator))):
-        raise TypeError(f"rng: found {type(rng).__name__}; give None, a seed or a numpy.random.Generator")
-    if isinstance(rng, Integral) and rng < 0:
-        raise ValueError(f"rng: found {rng!r}; a seed is a whole number >= 0")
-    generator = np.random.default_rng(int(rng) if isinstance(rng, Integral) else rng)
-    return Samples(pool, len(first), len(second), int(permutations), generator)
+    return Samples(pool, len(first), len(second), int(permutations), generator(rng))
 
 
 def _level(alpha: Any, permutations: int) -> float:
