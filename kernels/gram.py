@@ -73,6 +73,7 @@ def quadratic(
     factors: tuple[float, float, float] | None = None,
     ends: tuple[Any, Any] = (0.0, 0.0),
     row_sums: bool = False,
+    shift_free: bool = False,
 ) -> Quadratic:
     """Sums over all pairs of X (P, n, d) and Y (P, m, d), computed in the float `real` and summed in float64.
 
@@ -81,7 +82,7 @@ def quadratic(
     or per point. O(N² d/2) time for N = n + m; memory: two copies of the points, tiles of 1 MB, what is returned.
     """
     n, m = X.shape[1], Y.shape[1]
-    pool = Cloud([X, Y], real)
+    pool = Cloud([X, Y], real, shift_free=shift_free)
     product = wants_product(tag.geometries, pool.N * pool.N, pool.d)
     size = TILE if product else (LONG_STRIP if pool.N > LONG else STRIP)
     edges, split = _edges(n, m, size)
@@ -232,7 +233,9 @@ def _points(tag: Kernel, pool: Cloud, gradients: Any, diagonal: Array, ends: tup
         if kind is Inner:
             e = np.empty((pool.problems, pool.N))
             e[:, :n], e[:, n:] = ends
-            gradient = gradient + (2.0 * e * diagonal[:, 1])[:, :, None] * np.concatenate(pool.samples, axis=1)
+            gradient = gradient + (2.0 * e * diagonal[:, 1])[:, :, None] * (
+                np.concatenate(pool.samples, axis=1) - pool.centre(Inner)[:, None, :]
+            )
         elif kind is Squared:
             gradient = 2.0 * gradient
         elif kind is Angle:

@@ -1,8 +1,9 @@
 """Clouds of points as the tiles want them: centred, in rows or columns, with norms; and which way to measure them.
 
-Squared and city-block distances do not see a translation, so clouds are centred in float64 before anything is rounded:
-an offset of the data costs no digit. Angles become squared distances on the unit sphere. Inner products are taken as
-they stand.
+Differences of coordinates are taken of the points as they came: rounding a centred copy could cost the digits of points
+near each other but far from the centre. Products want centred points, and their close pairs are measured again by
+differences. So neither an offset nor an outlier costs a digit. Angles become squared distances on the unit sphere.
+Inner products are taken as they stand, but for kernels whose MMD does not see a shift.
 """
 
 from __future__ import annotations
@@ -34,28 +35,33 @@ def unit_rows(X: Array) -> tuple[Array, Array]:
 class Cloud:
     """The points of one side, (P, N, d): what several samples (P, n, d) make together."""
 
-    def __init__(self, samples: list[Array], real: Any, centres: dict[Any, Array] | None = None) -> None:
-        self.samples, self.real = samples, real
+    def __init__(
+        self, samples: list[Array], real: Any, centres: dict[Any, Array] | None = None, shift_free: bool = False
+    ) -> None:
+        self.samples, self.real, self.shift_free = samples, real, shift_free
         self.problems, _, self.d = samples[0].shape
         self.N = sum(s.shape[1] for s in samples)
         self.centres = {} if centres is None else centres
         self._rows: dict[Any, Array] = {}
         self._columns: dict[Any, Array] = {}
+        self._plain: dict[Any, Array] = {}
 
     def _family(self, kind: Any) -> Any:
         return Squared if kind is Cityblock else kind
 
     def centre(self, family: Any) -> Array:
-        """Mean of the points, (P, d) in float64."""
+        """Mean of the points, (P, d) in float64; 0 for inner products unless what is wanted does not see a shift."""
         if family not in self.centres:
             parts = [unit_rows(s)[0] if family is Angle else s for s in self.samples]
             total = sum(np.sum(s, axis=1, dtype=np.float64) for s in parts)
-            self.centres[family] = np.zeros_like(total) if family is Inner else np.asarray(total) / self.N
+            self.centres[family] = (
+                np.zeros_like(total) if family is Inner and not self.shift_free else np.asarray(total) / self.N
+            )
         return self.centres[family]
 
-    def _write(self, family: Any, out: Array) -> None:
-        """out (P, N, d), any strides: the centred points."""
-        centre, start = self.centre(family)[:, None, :], 0
+    def _write(self, family: Any, out: Array, centre: Any) -> None:
+        """out (P, N, d), any strides: the points less `centre`."""
+        start = 0
         for s in self.samples:
             stop = start + s.shape[1]
             part = unit_rows(s)[0] if family is Angle else s
@@ -63,20 +69,30 @@ class Cloud:
             start = stop
 
     def rows(self, kind: Any) -> Array:
-        """(P, N, d)."""
+        """(P, N, d), centred."""
         family = self._family(kind)
         if family not in self._rows:
             out = np.empty((self.problems, self.N, self.d), self.real)
-            self._write(family, out)
+            self._write(family, out, self.centre(family)[:, None, :])
             self._rows[family] = out
         return self._rows[family]
 
+    def plain(self, kind: Any) -> Array:
+        """(P, N, d), as they came: differences of these are exact to rounding wherever they lie."""
+        family = self._family(kind)
+        if family not in self._plain:
+            out = np.empty((self.problems, self.N, self.d), self.real)
+            self._write(family, out, 0.0)
+            self._plain[family] = out
+        return self._plain[family]
+
     def columns(self, kind: Any) -> Array:
-        """(P, k, N), the coordinates padded by zeros."""
+        """(P, k, N), the coordinates padded by zeros; differences need no centre."""
         family = self._family(kind)
         if family not in self._columns:
             out = np.zeros((self.problems, -(-self.d // PAD) * PAD, self.N), self.real)
-            self._write(family, out[:, : self.d].swapaxes(1, 2))
+            centre = self.centre(family)[:, None, :] if family is Inner else 0.0
+            self._write(family, out[:, : self.d].swapaxes(1, 2), centre)
             self._columns[family] = out
         return self._columns[family]
 
@@ -135,6 +151,8 @@ class Sides:
                     cloud.columns(kind)
                 if used:
                     cloud.rows(kind)
+                    if kind is not Inner:
+                        cloud.plain(kind)
 
     def geometries(self, span: tuple[int, int, int, int], scratch: Any, direct: tuple[bool, ...]) -> tuple[Any, ...]:
         """The geometries of one tile, products formed; `direct`: by differences nevertheless."""
@@ -149,7 +167,11 @@ class Sides:
             product = scratch(f"product{place}", (i1 - i0, j1 - j0), self.left.real)
             np.matmul(x[i0:i1], y[j0:j1].T, out=product)
             norms = self.norms[place]
-            found.append(tiles.Dense(product) if norms is None else tiles.Product(product, x, y, *norms))
+            if norms is None:
+                found.append(tiles.Dense(product))
+                continue
+            plain = self.left.plain(kind)[self.p], self.right.plain(kind)[self.p]
+            found.append(tiles.Product(product, *plain, *norms))
         return tuple(found)
 
 

@@ -37,7 +37,7 @@ def median(x: Array, y: Array, cost: str, root: bool) -> float:
         with np.errstate(over="ignore"):
             pool = pool / np.max(np.abs(pool), axis=1, keepdims=True)
         pool, scale = pool / np.linalg.norm(pool, axis=1, keepdims=True), 1.0
-    c = pdist((pool - pool[0]) / scale if scale else pool, "cityblock" if cost == "cityblock" else "euclidean")
+    c = pdist(pool / scale if scale else pool, "cityblock" if cost == "cityblock" else "euclidean")
     middle = float(np.median(c)) if c.size else 0.0
     if middle == 0 and np.any(c > 0):
         middle = float(np.median(c[c > 0]))

@@ -43,9 +43,10 @@ Core = tuple[Array, Array | None, Array | None]
 
 def resolved(kernel: Any, bandwidth: Any, pair: Pair) -> list[Kernel]:
     """The kernel of a call: one for all elements of the batch, or one for each, where its bandwidth depends on them."""
+    any_ = _one(kernel, 1.0, pair.x, pair.y)
+    refuse_zero_vectors(any_, x=pair.x, y=pair.y)
     first = _one(kernel, bandwidth, pair.x, pair.y)
-    refuse_zero_vectors(first, x=pair.x, y=pair.y)
-    given = _one(kernel, 1.0, pair.x, pair.y) == _one(kernel, 2.0, pair.x, pair.y)
+    given = any_ == _one(kernel, 2.0, pair.x, pair.y)
     if not isinstance(bandwidth, str) or math.prod(pair.batch) <= 1 or given:
         return [first]
     X, Y = pair.problems()
@@ -184,14 +185,14 @@ def _quadratic(kernel: Kernel, pair: Pair, unbiased: bool, wanted: tuple[bool, .
     weights = pair.pooled_weights()
     points, own = any(wanted[:2]), any(wanted[2:])
     tag = kernel.tag(pair.d)
-    real = _floats(kernel, pair, N * N)
+    real, free = _floats(kernel, pair, N * N), kernel.shift_free and not own
     if weights is None:
         a, b, squares = 1.0 / n, 1.0 / m, (1.0 / n, 1.0 / m)
-        first = _form(tag, X, Y, None, a, b, squares, unbiased, real, points, own)
+        first = _form(tag, X, Y, None, a, b, squares, unbiased, real, points, own, free)
         check = np.full(len(X), sum(squares))
     else:
         check = np.sum(weights * weights, axis=1)
-        first = _weighted(tag, X, Y, weights, n, unbiased, real, points, own)
+        first = _weighted(tag, X, Y, weights, n, unbiased, real, points, own, free)
     value, by_points, by_weights, size = first
     if real is np.float32:
         trusted = SAFETY * EPS * (size * check + np.abs(value)) <= GOAL * np.abs(value)
@@ -199,9 +200,9 @@ def _quadratic(kernel: Kernel, pair: Pair, unbiased: bool, wanted: tuple[bool, .
         if again.size:
             redo = (X[again], Y[again])
             if weights is None:
-                better = _form(tag, *redo, None, a, b, squares, unbiased, np.float64, points, own)
+                better = _form(tag, *redo, None, a, b, squares, unbiased, np.float64, points, own, free)
             else:
-                better = _weighted(tag, *redo, weights[again], n, unbiased, np.float64, points, own)
+                better = _weighted(tag, *redo, weights[again], n, unbiased, np.float64, points, own, free)
             for whole, part in zip((value, by_points, by_weights), better[:3], strict=True):
                 if whole is not None:
                     whole[again] = part
@@ -225,6 +226,7 @@ def _form(
     real: Any,
     points: bool,
     own: bool,
+    free: bool,
 ) -> Form:
     """The value as fxx xx + fxy xy + fyy yy + diagonal, with equal weights a, b (numbers; sums are of ones)."""
     n = X.shape[1]
@@ -232,7 +234,9 @@ def _form(
     fyy = b * b / (1.0 - squares[1]) if unbiased else b * b
     ends = (0.0, 0.0) if unbiased else (a * a, b * b)
     factors = (fxx, -2.0 * a * b, fyy)
-    q = gram.quadratic(tag, X, Y, None, real=real, factors=factors if points else None, ends=ends, row_sums=own)
+    q = gram.quadratic(
+        tag, X, Y, None, real=real, factors=factors if points else None, ends=ends, row_sums=own, shift_free=free
+    )
     value = fxx * q.xx - 2.0 * a * b * q.xy + fyy * q.yy
     value += ends[0] * q.diagonal[:, :n].sum(axis=1) + ends[1] * q.diagonal[:, n:].sum(axis=1)
     size = np.maximum(np.max(np.abs(q.diagonal), axis=1), np.abs(a * b * q.xy))
@@ -240,19 +244,20 @@ def _form(
 
 
 def _weighted(
-    tag: Any, X: Array, Y: Array, w: Array, n: int, unbiased: bool, real: Any, points: bool, own: bool
+    tag: Any, X: Array, Y: Array, w: Array, n: int, unbiased: bool, real: Any, points: bool, own: bool, free: bool
 ) -> Form:
     """The same with weights [a, b] (P, N); a scale per problem, as Σ a² differs, makes them one by one if unbiased."""
     squares = _spread(w, n) if unbiased else np.zeros((len(w), 2))
     if unbiased and len(X) > 1 and points:
         parts = [
-            _weighted(tag, X[p : p + 1], Y[p : p + 1], w[p : p + 1], n, True, real, points, own) for p in range(len(X))
+            _weighted(tag, X[p : p + 1], Y[p : p + 1], w[p : p + 1], n, True, real, points, own, free)
+            for p in range(len(X))
         ]
         return tuple(None if one[0] is None else np.concatenate(one) for one in zip(*parts, strict=True))  # type: ignore[return-value]
     keep = 1.0 - squares
     factors = (1.0 / keep[0, 0], -2.0, 1.0 / keep[0, 1]) if points else None
     ends = (0.0, 0.0) if unbiased else (w[:, :n] ** 2, w[:, n:] ** 2)
-    q = gram.quadratic(tag, X, Y, w, real=real, factors=factors, ends=ends, row_sums=own)
+    q = gram.quadratic(tag, X, Y, w, real=real, factors=factors, ends=ends, row_sums=own, shift_free=free)
     value = q.xx / keep[:, 0] - 2.0 * q.xy + q.yy / keep[:, 1]
     if not unbiased:
         value += np.sum(w * w * q.diagonal, axis=1)
@@ -317,7 +322,7 @@ def _block(kernel: Kernel, pair: Pair, size: int | None, points: bool) -> tuple[
     count = n // size
     X, Y = (a[:, : count * size].reshape(-1, size, d) for a in pair.problems())
     tag, a = kernel.tag(d), 1.0 / size
-    value, inner, _, _ = _form(tag, X, Y, None, a, a, (a, a), True, np.float64, points, False)
+    value, inner, _, _ = _form(tag, X, Y, None, a, a, (a, a), True, np.float64, points, False, kernel.shift_free)
     gradient = None
     if inner is not None:
         gradient = np.zeros((len(value) // count, 2 * n, d))

@@ -22,6 +22,7 @@ class Kernel:
     definite: ClassVar[str] = "definite"  # "conditional": for weights of equal totals only
     bounded: ClassVar[bool] = True
     distances: ClassVar[bool] = True  # depends on x - y only
+    shift_free: ClassVar[bool] = True  # MMD does not change if all points are shifted
     __array_ufunc__: ClassVar[None] = None  # NumPy's numbers leave + and * to us
 
     def __add__(self, other: Any) -> Kernel:
@@ -156,6 +157,7 @@ class Sum(_Pair):
             definite="conditional" if "conditional" in (k.definite for k in both) else "definite",
             bounded=all(k.bounded for k in both),
             distances=all(k.distances for k in both),
+            shift_free=all(k.shift_free for k in both),
         )
 
     def _expression(self, d: int, places: dict[Any, Any]) -> Any:
@@ -182,6 +184,7 @@ class Product(_Pair):
             definite="conditional" if "conditional" in (k.definite for k in both) else "definite",
             bounded=all(k.bounded for k in both) or 0.0 in constants,
             distances=all(k.distances for k in both),
+            shift_free=all(k.distances for k in both) or (bool(constants) and all(k.shift_free for k in both)),
         )
 
     def _expression(self, d: int, places: dict[Any, Any]) -> Any:

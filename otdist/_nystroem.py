@@ -34,8 +34,7 @@ class Coordinates:
 
     kernel: Kernel
     tag: Any
-    centre: Array | float  # what all points are shifted by: nothing unless the kernel depends on differences only
-    landmarks: Array  # shifted
+    landmarks: Array
     origin: Array | None  # of a conditional kernel: where the positive definite k(x,y) − k(x,o) − k(o,y) + k(o,o) is 0
     lower: Array  # L
     largest: float  # max k(z, z)
@@ -44,7 +43,7 @@ class Coordinates:
         """c (n, l) and k(x, x) (n,) of a tile of points."""
         from scipy.linalg import solve_triangular
 
-        K, diagonal = _definite(self.kernel, self.tag, self.origin, x - self.centre, self.landmarks)
+        K, diagonal = _definite(self.kernel, self.tag, self.origin, x, self.landmarks)
         if self.largest == 0:  # every landmark is the zero of the space: they see nothing
             return np.zeros(K.shape), diagonal
         return np.asarray(solve_triangular(self.lower, K.T, lower=True, check_finite=False).T), diagonal
@@ -58,9 +57,8 @@ class Coordinates:
 
 def coordinates(kernel: Kernel, landmarks: Array) -> Coordinates:
     """Factor the landmarks' matrix: O(l²d + l³) time."""
-    centre = np.mean(landmarks, axis=0) if kernel.distances else 0.0
-    z, tag = landmarks - centre, kernel.tag(landmarks.shape[1])
-    origin = np.zeros((1, z.shape[1])) if kernel.definite == "conditional" else None
+    z, tag = landmarks, kernel.tag(landmarks.shape[1])
+    origin = np.mean(z, axis=0, keepdims=True) if kernel.definite == "conditional" else None
     with np.errstate(over="ignore", invalid="ignore"):
         K, diagonal = _definite(kernel, tag, origin, z, z)
     largest = float(np.max(diagonal))
@@ -68,7 +66,7 @@ def coordinates(kernel: Kernel, landmarks: Array) -> Coordinates:
     if not math.isfinite(largest):
         raise ValueError(f"x: found points where {kernel} overflows; divide x and y by a common factor")
     K[np.diag_indices_from(K)] = diagonal + RIDGE * len(z) * largest if largest else 1.0
-    return Coordinates(kernel, tag, centre, z, origin, np.linalg.cholesky(K), largest)
+    return Coordinates(kernel, tag, z, origin, np.linalg.cholesky(K), largest)
 
 
 def mean_and_miss(at: Coordinates, x: Array, name: str) -> tuple[Array, float, float]:

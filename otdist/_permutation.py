@@ -43,8 +43,8 @@ class Samples(NamedTuple):
         return np.concatenate([np.zeros(1, np.uint64), drawn])
 
     def points(self, kernel: Kernel) -> Array:
-        """The pool as the kernel takes it: about its mean, if differences are all that counts."""
-        return self.pool - self.pool.mean(axis=0) if kernel.distances else self.pool
+        """The pool as the kernel takes it: inner products about its mean, if the statistic does not see a shift."""
+        return self.pool - self.pool.mean(axis=0) if kernel.shift_free and not kernel.distances else self.pool
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ class _Scaled(Kernel):
             raise ValueError(f"cost: found {self.cost!r}; choose one of {', '.join(map(repr, COSTS))}{hint}")
         object.__setattr__(self, "characteristic", self.cost != "cosine")
         object.__setattr__(self, "distances", self.cost != "cosine")
+        object.__setattr__(self, "shift_free", self.cost != "cosine")
 
     def fill(self, choose: Choice) -> Kernel:
         if self.bandwidth is not None:
@@ -269,6 +270,7 @@ class Polynomial(Kernel):
     characteristic: ClassVar[bool] = False
     bounded: ClassVar[bool] = False
     distances: ClassVar[bool] = False
+    shift_free: ClassVar[bool] = False
     degree: int = 3
     gamma: float | None = None
     coef0: float = 1.0

@@ -562,8 +562,8 @@ BAD: list[tuple[str, tuple[Any, Any], dict[str, Any], type[Exception], str]] = [
     ("few for alpha", (GOOD, GOOD), {"alpha": 0.001, "permutations": 99}, ValueError, "use at least 999"),
     ("alpha", (GOOD, GOOD), {"alpha": 0.0}, ValueError, "alpha: found 0.0"),
     ("alpha text", (GOOD, GOOD), {"alpha": "5%"}, TypeError, "alpha: found str"),
-    ("rng", (GOOD, GOOD), {"rng": 1.5}, TypeError, "rng: found float"),
-    ("rng flag", (GOOD, GOOD), {"rng": True}, TypeError, "rng: found bool"),
+    ("rng", (GOOD, GOOD), {"rng": 1.5}, TypeError, "rng: found 1.5"),
+    ("rng flag", (GOOD, GOOD), {"rng": True}, TypeError, "rng: found True"),
     ("rng negative", (GOOD, GOOD), {"rng": -1}, ValueError, "rng: found -1"),
 ]
 COSINE = od.Laplacian(cost="cosine")
