@@ -193,20 +193,31 @@ def first_calls() -> list[dict[str, Any]]:
 
 
 def stream(n: int) -> dict[str, Any]:
-    """One value for n = m and d = 3: seconds and memory beyond the samples."""
+    """One value for n = m and d = 3, on all threads: seconds, memory beyond the samples, and sampled rows judged."""
     import otdist as od
+    from otdist.kernels.threads import set_thread_count, thread_count
 
+    set_thread_count(None)
     x, y = samples(n, 3, np.float32, 6)
     od.mmd(x[:3000], y[:3000], bandwidth=2.0)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
     value = float(od.mmd(x, y, bandwidth=2.0))
     seconds = time.perf_counter() - start
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    at = x[:: n // 16].astype(np.float64)
+    found = od.witness(x, y, at, bandwidth=2.0)
+    rows = [
+        np.mean(np.exp(-np.sum((x - t) ** 2, axis=1) / 8)) - np.mean(np.exp(-np.sum((y - t) ** 2, axis=1) / 8))
+        for t in at
+    ]
     return {
         "n": n,
+        "threads": thread_count(),
+        "row_error": float(np.max(np.abs(found - rows))),
         "value": value,
         "seconds": seconds,
-        "rss_mb": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024,
+        "rss_mb": used / 1024,
     }
 
 

@@ -206,9 +206,26 @@ def _quadratic(kernel: Kernel, pair: Pair, unbiased: bool, wanted: tuple[bool, .
             for whole, part in zip((value, by_points, by_weights), better[:3], strict=True):
                 if whole is not None:
                     whole[again] = part
+    if Inner in kernel._geometries() and not kernel.shift_free:
+        _refuse_far(X, Y, value, size)
     if not unbiased:
         value = np.maximum(value, 0.0)
     return value, by_points, by_weights
+
+
+def _refuse_far(X: Array, Y: Array, value: Array, size: Array) -> None:
+    """Kernels of inner products far from the origin: what the samples differ by may drown in what they share."""
+    drowned = 64 * 2.0**-52 * size > 1e-6 * np.abs(value)
+    if not drowned.any():
+        return
+    centre = (X.mean(axis=1, dtype=np.float64) + Y.mean(axis=1, dtype=np.float64)) / 2
+    spread = sum(np.mean(np.sum((a - centre[:, None]) ** 2, axis=2), axis=1) for a in (X, Y))
+    far = drowned & (np.sum(centre**2, axis=1) > 1e4 * spread) & (spread > 0)
+    if far.any():
+        raise ValueError(
+            "x and y: found samples far from the origin, where a kernel of inner products loses what they differ by in "
+            "rounding; subtract a common centre from both"
+        )
 
 
 Form = tuple[Array, Array | None, Array | None, Array]

@@ -1,9 +1,9 @@
 """Distances between samples by kernels: maximum mean discrepancy, energy distance, their witness.
 
 Samples have shape (..., n, d), leading dimensions broadcast and are a batch. Everything is exact: sums run over all
-pairs in tiles, in O(n + m) memory; nothing is subsampled but "median" bandwidths of more than 2000 points. Points are
-centred in float64 first, so an offset costs no digit. float32 samples are computed in float32 where an error estimate
-promises 1e-5 of the value, else in float64.
+pairs in tiles, in O(n + m) memory; nothing is subsampled but "median" bandwidths of more than 2000 points. Kernels of
+differences see neither offsets nor outliers in their digits. float32 samples are computed in float32 where an error
+estimate promises 1e-5 of the value, else in float64.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ def mmd(
     block_size: int | None = None,
 ) -> Any:
     """Squared maximum mean discrepancy, MMD² = E k(x, x′) + E k(y, y′) − 2 E k(x, y); its root with squared=False.
+
+    Between samples; divergences such as KL are estimated from samples by `otdist.estimate`.
 
     Parameters
     ----------

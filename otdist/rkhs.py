@@ -249,7 +249,7 @@ class Matern(_Scaled):
 
 @dataclass(frozen=True)
 class Polynomial(Kernel):
-    """(γ⟨x, y⟩ + c₀)^degree.
+    """(γ⟨x, y⟩ + c₀)^degree. It depends on the origin: samples far from it lose digits, and are refused at the worst.
 
     Parameters
     ----------
