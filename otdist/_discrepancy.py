@@ -185,7 +185,9 @@ def _quadratic(kernel: Kernel, pair: Pair, unbiased: bool, wanted: tuple[bool, .
     weights = pair.pooled_weights()
     points, own = any(wanted[:2]), any(wanted[2:])
     tag = kernel.tag(pair.d)
-    real, free = _floats(kernel, pair, N * N), kernel.shift_free and not own
+    real = _floats(kernel, pair, N * N)
+    # with unequal weights the estimate without bias, and derivatives in weights, do see a shift of inner products
+    free = kernel.shift_free and not own and not (unbiased and weights is not None)
     if weights is None:
         a, b, squares = 1.0 / n, 1.0 / m, (1.0 / n, 1.0 / m)
         first = _form(tag, X, Y, None, a, b, squares, unbiased, real, points, own, free)
