@@ -217,7 +217,7 @@ def _quadratic(kernel: Kernel, pair: Pair, unbiased: bool, wanted: tuple[bool, .
 
 def _refuse_far(X: Array, Y: Array, value: Array, size: Array) -> None:
     """Kernels of inner products far from the origin: what the samples differ by may drown in what they share."""
-    drowned = 64 * 2.0**-52 * size > 1e-6 * np.abs(value)
+    drowned = 16 * 2.0**-52 * size > 1e-3 * np.abs(value)
     if not drowned.any():
         return
     centre = (X.mean(axis=1, dtype=np.float64) + Y.mean(axis=1, dtype=np.float64)) / 2
