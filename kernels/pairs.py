@@ -3,11 +3,11 @@
 Blocks of ROWS x COLUMNS pairs at fixed places, bins in panels, so that no number depends on the threads or on the
 memory at hand. A block: tables of its rows, a sum over bins for every pair (matrix product or tile), values, repairs.
 
-Measured nanoseconds per pair and bin (one AVX-512 core at 2.6 GHz, 2000 x 2000 x 256, float64 unless stated): with a
-matrix product KL 0.045, about a centre 0.049, Hellinger 0.043, Jeffreys (two products) 0.09. Tiles, by vector
-instructions per bin (16 float32 a vector, two a cycle): TV float32 3 (floor 0.036), 0.042; symmetric chi-squared float32
-6 (0.07), 0.10; JS float32 18 and a division (0.22), 0.28; JS float64 one logarithm and a division, 0.65. Near-duplicates
-where no product serves: Hellinger 0.18. Two threads: 1.7 to 1.9 times as fast.
+Floors: a matrix product, or a tile's vector instructions, 16 float32 in each and two a cycle. Measured nanoseconds per
+pair and bin (one AVX-512 core, 2000 x 2000 x 256, float64 unless stated): with a matrix product KL 0.045, about a
+centre 0.049, Hellinger 0.043, Jeffreys (two products) 0.09. Tiles: TV float32 (3 instructions) 0.042; symmetric
+chi-squared float32 (6) 0.10; JS float32 (18 and a division) 0.28; JS float64 (a logarithm) 0.65. Near-duplicates where
+no product serves: Hellinger 0.18. Two threads: 1.7 to 1.9 times as fast.
 """
 
 from __future__ import annotations

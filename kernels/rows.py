@@ -1,7 +1,7 @@
 """Row-wise divergences, value and gradients in one pass.
 
 Floor: a row of k bins is 2k reads, plus one or two k writes for gradients. In float32, value and gradients take 1.1 to
-1.8 times as long as those reads and writes on one core, up to 2.3 times for a general order alpha, whose exponentials
+1.9 times as long as those reads and writes on one core, up to 2.3 times for a general order alpha, whose exponentials
 are arithmetic that the memory does not hide (``python -m benchmarks.divergences``).
 
 float32 rows are computed in float32 as long as a segment's entries are zero or within [2^-60, 2^60], where no product
