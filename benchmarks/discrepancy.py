@@ -135,7 +135,7 @@ def thread_lines(n: int, turns: int) -> list[Line]:
     from otdist.kernels.threads import set_thread_count
 
     x, y = samples(n, 64, np.float32, 3)
-    u, v = samples(n, 3, np.float32, 4)
+    u, v = samples(4 * n, 3, np.float32, 4)
     both = od.value_and_grad(od.mmd, (0, 1))
     cases: list[tuple[str, Call]] = [
         ("MMD d=64", lambda: od.mmd(x, y, bandwidth=10.0)),

@@ -23,8 +23,8 @@ from otdist.kernels.gram_sums import accumulate, panel, sweep
 from otdist.kernels.gram_tiles import Dense, Product
 from otdist.kernels.profiles import Angle, Inner, Kernel, Squared
 
-# Rows and columns of a tile: of products; of differences, in small pools and in large ones.
-TILE, STRIP, LONG_STRIP, LONG = 512, 1024, 2048, 1 << 17
+# Rows and columns of a tile: of values that are kept, of products that are summed, of differences.
+TILE, WIDE, STRIP = 512, 1024, 2048
 # Tiles handed to the threads at once.
 BATCH = 1024
 
@@ -79,12 +79,12 @@ def quadratic(
 
     `weights` (P, n + m) are a and b, ones by default. With `factors` (fxx, fxy, fyy) also the gradient, with respect to
     the points, of fxx xx + fxy xy + fyy yy + Σ e_i k(z_i, z_i), where e is ends[0] on x and ends[1] on y, each a number
-    or per point. O(N² d/2) time for N = n + m; memory: two copies of the points, tiles of 1 MB, what is returned.
+    or per point. O(N² d/2) time for N = n + m; memory: two copies of the points, tiles of 4 to 8 MB, what is returned.
     """
     n, m = X.shape[1], Y.shape[1]
     pool = Cloud([X, Y], real, shift_free=shift_free)
     product = wants_product(tag.geometries, pool.N * pool.N, pool.d)
-    size = TILE if product else (LONG_STRIP if pool.N > LONG else STRIP)
+    size = WIDE if product else STRIP
     edges, split = _edges(n, m, size)
     pairs, rounds = _rounds(len(edges) - 1)
     totals = np.zeros((pool.problems, len(pairs)))
