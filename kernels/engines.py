@@ -231,8 +231,8 @@ def _product_limits(p: Rows, low: float, high: float, other_has_zeros: bool) -> 
     return limit
 
 
-def _centre(p: Rows, q: Rows) -> Array | None:
-    """Mean of the rows of q, if all of them lie close about it (p may lie anywhere)."""
+def _centre(q: Rows) -> Array | None:
+    """Mean of the rows of the right side, if all of them lie close about it (those of the left may lie anywhere)."""
     Q = q.X
     if q.has_zeros or len(Q) < CROWD or not q.limits(2.0**-300, 2.0**300, 0.0).max() < 0.0:
         return None
@@ -264,7 +264,7 @@ def _centred(tag: Any, p: Rows, q: Rows, centre: Array) -> Engine:
 
 
 def _kl(tag: Any, finish: Any, p: Rows, q: Rows, normalized: bool) -> Engine:
-    centre = _centre(p, q)
+    centre = _centre(q)
     if centre is not None:
         return _centred(tag, p, q, centre)
     c = _scale(p, q, normalized)
@@ -282,7 +282,7 @@ def _kl(tag: Any, finish: Any, p: Rows, q: Rows, normalized: bool) -> Engine:
 
 
 def _jeffreys(tag: Any, finish: Any, p: Rows, q: Rows, normalized: bool) -> Engine:
-    centre = _centre(p, q) if not p.has_zeros else None
+    centre = _centre(q) if not p.has_zeros else None
     if centre is not None:
         return _centred(tag, p, q, centre)
     c = _scale(p, q, normalized)

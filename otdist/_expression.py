@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
@@ -15,7 +16,7 @@ Choice = Callable[[str, bool], Any]
 
 
 @dataclass(frozen=True)
-class Kernel:
+class Kernel(ABC):
     """A kernel k(x, y) on R^d; see its subclasses."""
 
     characteristic: ClassVar[bool] = True  # MMD is zero only between equal distributions
@@ -60,8 +61,9 @@ class Kernel:
     def _geometries(self) -> set[Any]:
         return set()
 
+    @abstractmethod
     def _expression(self, d: int, places: dict[Any, Any]) -> Any:
-        raise NotImplementedError
+        """The tree of ``kernels/profiles.py``; `places` says where each geometry's quantity stands."""
 
 
 def is_real(value: Any) -> bool:
