@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba.extending import overload
 
-from otdist.kernels.jit import STRICT
+from otdist.kernels.jit import STRICT, kernel
 from otdist.kernels.profiles import Cityblock, Squared
 
 
@@ -93,3 +93,25 @@ def _between(tag, x, y):
         return finish(tag, total)
 
     return measure
+
+
+def power(tag: Any) -> float:
+    """The degree of a cost in the differences of its points."""
+    if isinstance(tag, Raised):
+        return float(tag.power)
+    return 2.0 if isinstance(tag, Squared) else 1.0
+
+
+@kernel
+def listed(tag, X, Y, rows, cols, out):
+    """out[s] = the cost between X[rows[s]] and Y[cols[s]]."""
+    for s in range(len(rows)):
+        out[s] = between(tag, X[rows[s]], Y[cols[s]])
+
+
+@kernel
+def block(tag, X, Y, out):
+    """out[i, j] = the cost between X[i] and Y[j]."""
+    for i in range(len(X)):
+        for j in range(len(Y)):
+            out[i, j] = between(tag, X[i], Y[j])

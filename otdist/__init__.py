@@ -32,6 +32,12 @@ _HOMES = (
         "pairwise": "otdist._pairwise",
         "nearest": "otdist._pairwise",
         "value_and_grad": "otdist._gradients",
+        "ConvergenceWarning": "otdist._results",
+        "Transport": "otdist._results",
+        "CostMatrix": "otdist.transport.geometry",
+        "PointCloud": "otdist.transport.geometry",
+        "emd": "otdist.transport.exact",
+        "wasserstein": "otdist.transport.exact",
     }
 )
 _MODULES = ("estimate", "features", "gaussian")
@@ -40,20 +46,25 @@ __all__ = [
     "IMQ",
     "KID",
     "Constant",
+    "ConvergenceWarning",
+    "CostMatrix",
     "Energy",
     "Gaussian",
     "Generator",
     "Laplacian",
     "Linear",
     "Matern",
+    "PointCloud",
     "Polynomial",
     "RationalQuadratic",
     "TestResult",
+    "Transport",
     "__version__",
     "alpha_divergence",
     "bhattacharyya",
     "chi2",
     "cross_entropy",
+    "emd",
     "energy_distance",
     "energy_test",
     "entropy",
@@ -76,6 +87,7 @@ __all__ = [
     "tsallis",
     "tv",
     "value_and_grad",
+    "wasserstein",
     "witness",
 ]
 
@@ -83,7 +95,7 @@ if TYPE_CHECKING:
     from otdist import estimate, features, gaussian
     from otdist._gradients import value_and_grad
     from otdist._pairwise import nearest, pairwise
-    from otdist._results import TestResult
+    from otdist._results import ConvergenceWarning, TestResult, Transport
     from otdist.catalogue import Generator
     from otdist.discrepancy import KID, energy_distance, kid, mmd, witness
     from otdist.divergences import (
@@ -104,6 +116,8 @@ if TYPE_CHECKING:
         tv,
     )
     from otdist.rkhs import IMQ, Constant, Energy, Gaussian, Laplacian, Linear, Matern, Polynomial, RationalQuadratic
+    from otdist.transport.exact import emd, wasserstein
+    from otdist.transport.geometry import CostMatrix, PointCloud
     from otdist.twosample import energy_test, mmd_test
 
 
