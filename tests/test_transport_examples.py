@@ -11,7 +11,7 @@ import otdist as od
 
 
 def test_six_boxes_have_two_best_plans():
-    """Six boxes at 1, 2, 3 go to 7 to 10: on a line with cost |x−y| every plan that only moves right costs 42 in all."""
+    """Six boxes at 1, 2, 3 go to 7 to 10: on a line every plan that only moves right costs 42 in all."""
     boxes = np.array([1.0, 1.0, 1.0, 2.0, 2.0, 3.0])
     places = np.array([7.0, 8.0, 8.0, 9.0, 10.0, 10.0])
     costs = {sum(abs(boxes[i] - places[s[i]]) for i in range(6)) for s in itertools.permutations(range(6))}
@@ -76,7 +76,7 @@ def test_dual_of_the_linear_program():
 
 
 def test_minibatch_matching_differs_from_the_global_one():
-    """Eight points, batches of four: the mean cost exceeds the global optimum by at most (1/n) Σ d(y_batch, y_global)."""
+    """Eight points, batches of four: the mean cost exceeds the optimum by at most (1/n) Σ d(y_batch, y_global)."""
     rng = np.random.default_rng(8)
     for _ in range(20):
         x, y = rng.random((8, 2)), rng.random((8, 2)) + np.array([1.0, 0.0])
