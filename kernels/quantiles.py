@@ -13,13 +13,13 @@ three is rounded but never has the wrong sign. So equal measures are at distance
 ordered (a misplaced mass of 1e-17 would be a distance of 3e-9 for p = 2), and masses keep their digits over 14 decades.
 Totals that differ are reconciled in floating point: the weights of y are multiplied by 1 + excess.
 
-Potentials: f_i + g_j = h(x_i - y_j) on the cells, solved along the staircase. h is convex, so h(x_i - y_j) has the Monge
+Potentials: f_i + g_j = c_ij = h(x_i - y_j) on the cells, solved along the staircase. h is convex, so c has the Monge
 property, c_ij + c_i'j' <= c_ij' + c_i'j for i < i', j < j', and summing it along a staircase shows f_i + g_j <= c_ij
 elsewhere (Hoffman 1963). This holds for either way of turning at d = 0; the two give the one-sided derivatives of the
 cost in the weights, and their mean the symmetric one. Sums along the path are compensated.
 
-Measured on one AVX-512 core, per point of two samples of a million: the fused sum 0.6 ns, cells and their sum 8 ns;
-sorting costs 8 ns a point there, 5 ns in rows of a thousand, an order 35 and 11: the sorts are the floor.
+Measured on one AVX-512 core, per point of a thousand rows of a thousand: the fused sum 0.6 ns beside 5 ns to sort (the
+floor, 1.4 times which a whole call takes); cells and their cost 10 ns beside 15 ns to order.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from numba import njit, types
 from numba.extending import overload
 
 from otdist.kernels.costs import raised
-from otdist.kernels.jit import STRICT, kernel
+from otdist.kernels.jit import INLINE, STRICT, kernel
 from otdist.kernels.line import BLOCK, COARSE, FINE, PIECE, steps
 from otdist.kernels.vecmath import maximum, select
 from otdist.kernels.walk import served
@@ -37,6 +37,19 @@ from otdist.kernels.walk import served
 # What FINE leaves is rounded to a multiple of 2^-102.
 FINEST = 1.5 * 2.0**-50
 _LARGE = {**STRICT, "forceinline": False}
+_FAST = {key: value for key, value in INLINE.items() if key != "pipeline_class"}
+
+
+@njit(**STRICT)
+def apart(x, y, before):
+    """(x - y) before, where `before` keeps the difference in range."""
+    return np.float64(x) * before - np.float64(y) * before
+
+
+@njit(**STRICT)
+def scaled(x, y, before, scale):
+    """`apart`, then times scale: the product of both factors may be infinite."""
+    return apart(x, y, before) * scale
 
 
 @kernel
@@ -55,7 +68,7 @@ def aligned(tag, X, Y, before, scale, parts, start, stop):
             u, v = x[at : at + BLOCK], y[at : at + BLOCK]
             part = 0.0
             for k in range(len(u)):
-                part += raised(tag, abs((np.float64(u[k]) * b - np.float64(v[k]) * b) * s))
+                part += raised(tag, abs(scaled(u[k], v[k], b, s)))
             whole += part
         parts[r, c] = whole
 
@@ -70,23 +83,32 @@ def aligned_widest(X, Y, before, parts, start, stop):
         x, y = X[min(r, len(X) - 1)][low:high], Y[min(r, len(Y) - 1)][low:high]
         b, most = before[r], 0.0
         for k in range(len(x)):
-            most = maximum(most, abs(np.float64(x[k]) * b - np.float64(y[k]) * b))
+            most = maximum(most, abs(apart(x[k], y[k], b)))
         parts[r, c] = most
+
+
+@njit(**INLINE)
+def exact_sum(values):
+    """Of numbers whose sums are exact, in whatever order."""
+    whole = 0.0
+    for k in range(len(values)):
+        whole += values[k]
+    return whole
 
 
 @njit(**STRICT)
 def split(weights, order, parts):
     """Weights in the order of the points, in three parts; and the totals of the parts."""
-    c_sum, f_sum, g_sum = 0.0, 0.0, 0.0
+    coarse, fine, finest = parts[0], parts[1], parts[2]
     for k in range(len(order)):
-        w = weights[order[k]]
+        coarse[k] = weights[order[k]]
+    for k in range(len(order)):
+        w = coarse[k]
         c = (w + COARSE) - COARSE
         rest = w - c
         f = (rest + FINE) - FINE
-        g = ((rest - f) + FINEST) - FINEST
-        c_sum, f_sum, g_sum = c_sum + c, f_sum + f, g_sum + g
-        parts[0, k], parts[1, k], parts[2, k] = c, f, g
-    return c_sum, f_sum, g_sum
+        coarse[k], fine[k], finest[k] = c, f, ((rest - f) + FINEST) - FINEST
+    return exact_sum(coarse), exact_sum(fine), exact_sum(finest)
 
 
 def levels(weights, order_x, order_y, a, b):
@@ -115,8 +137,8 @@ def _levels(weights, order_x, order_y, a, b):
 
 
 @njit(**_LARGE)
-def cells(a, b, excess, x_first, rows, cols, mass):
-    """The staircase of sorted points: n + m - 1 cells, from the parts of their weights.
+def cells(x, y, before, a, b, excess, x_first, rows, cols, gaps, mass):
+    """The staircase of sorted points: n + m - 1 cells, from the parts of their weights; rows, cols may be None.
 
     x_first: where both points of a cell are exhausted, x gives way first.
     """
@@ -125,7 +147,9 @@ def cells(a, b, excess, x_first, rows, cols, mass):
     c, f, g = a[0, 0] - b[0, 0], a[1, 0] - b[1, 0], a[2, 0] - b[2, 0]
     q = b[0, 0] + (b[1, 0] + b[2, 0])
     d = ((c + f) + g) - excess * q
-    rows[0], cols[0], mass[0] = 0, 0, min(a[0, 0] + (a[1, 0] + a[2, 0]), q + excess * q)
+    gaps[0], mass[0] = apart(x[0], y[0], before), min(a[0, 0] + (a[1, 0] + a[2, 0]), q + excess * q)
+    if rows is not None:
+        rows[0], cols[0] = 0, 0
     for k in range(1, n + m - 1):
         step = ((d < 0.0) | ((d == 0.0) & x_first) | (j == m - 1)) & (i < n - 1)
         u, v = min(i + 1, n - 1), min(j + 1, m - 1)
@@ -140,80 +164,80 @@ def cells(a, b, excess, x_first, rows, cols, mass):
         forward = np.int64(step)
         i += forward
         j += 1 - forward
-        rows[k], cols[k], mass[k] = i, j, min(fresh, max(left, 0.0))
+        gaps[k], mass[k] = apart(x[i], y[j], before), min(fresh, max(left, 0.0))
+        if rows is not None:
+            rows[k], cols[k] = i, j
     return n + m - 1
 
 
-def staircase(weights, order_x, order_y, x_first, a, b, rows, cols, mass):
+def staircase(weights, order_x, order_y, x, y, before, x_first, a, b, rows, cols, gaps, mass):
     """Number of cells, total mass and excess of one row. x_first None: as is best where only cells with mass count."""
 
 
 @overload(staircase, jit_options=_LARGE)
-def _staircase(weights, order_x, order_y, x_first, a, b, rows, cols, mass):
+def _staircase(weights, order_x, order_y, x, y, before, x_first, a, b, rows, cols, gaps, mass):
     if not isinstance(x_first, types.NoneType):
 
-        def turning(weights, order_x, order_y, x_first, a, b, rows, cols, mass):
+        def turning(weights, order_x, order_y, x, y, before, x_first, a, b, rows, cols, gaps, mass):
             total, excess = levels(weights, order_x, order_y, a, b)
-            return cells(a, b, excess, x_first, rows, cols, mass), total, excess
+            return cells(x, y, before, a, b, excess, x_first, rows, cols, gaps, mass), total, excess
 
         return turning
     equal = isinstance(weights, types.NoneType)
 
-    def straight(weights, order_x, order_y, x_first, a, b, rows, cols, mass):
+    def straight(weights, order_x, order_y, x, y, before, x_first, a, b, rows, cols, gaps, mass):
         n = a.shape[1]
         if equal and n == b.shape[1]:
             for k in range(n):
-                rows[k], cols[k], mass[k] = k, k, 1.0
+                rows[k], cols[k], gaps[k], mass[k] = k, k, apart(x[k], y[k], before), 1.0
             return n, np.float64(n), 0.0
         total, excess = levels(weights, order_x, order_y, a, b)
-        return cells(a, b, excess, True, rows, cols, mass), total, excess
+        return cells(x, y, before, a, b, excess, True, rows, cols, gaps, mass), total, excess
 
     return straight
 
 
 @njit(**STRICT)
-def gap(x, y, before, scale):
-    """(x - y) before scale, where `before` keeps the difference and `scale` its power in range."""
-    return (np.float64(x) * before - np.float64(y) * before) * scale
+def row_of(X, Y, order_x, order_y, W, before, r):
+    """Weights, orders, points and `before` of row r; one row serves all where it is alone."""
+    x, y = X[min(r, len(X) - 1)], Y[min(r, len(Y) - 1)]
+    return served(W, r) + served(order_x, r) + served(order_y, r) + (x, y, before[r])
 
 
 @kernel
-def coupled(tag, X, Y, order_x, order_y, W, before, scale, a, b, rows, cols, mass, value, total, start, stop):
+def coupled(tag, X, Y, order_x, order_y, W, before, scale, a, b, gaps, mass, value, total, start, stop):
     """value[r] = sum over cells of mass times cost, and the total mass, of rows start to stop; tag None: widest gap.
 
     X, Y are sorted, by the orders; W: weights of x and y as they came, or None. One row serves all where it is alone.
     """
     for r in range(start, stop):
-        count, whole, _ = staircase(
-            *(served(W, r) + served(order_x, r) + served(order_y, r)), None, a, b, rows, cols, mass
-        )
-        x, y = X[min(r, len(X) - 1)], Y[min(r, len(Y) - 1)]
-        value[r], total[r] = collected(tag, x, y, before[r], scale[r], rows, cols, mass, count), whole
+        count, whole, _ = staircase(*row_of(X, Y, order_x, order_y, W, before, r), True, a, b, None, None, gaps, mass)
+        value[r], total[r] = collected(tag, scale[r], gaps[:count], mass[:count]), whole
 
 
-def collected(tag, x, y, before, scale, rows, cols, mass, count):
+def collected(tag, scale, gaps, mass):
     """The cost of the cells; the greatest gap that mass crosses for the tag None."""
 
 
-@overload(collected, jit_options=STRICT)
-def _collected(tag, x, y, before, scale, rows, cols, mass, count):
+@overload(collected, jit_options=_FAST)
+def _collected(tag, scale, gaps, mass):
     if isinstance(tag, types.NoneType):
 
-        def widest(tag, x, y, before, scale, rows, cols, mass, count):
+        def widest(tag, scale, gaps, mass):
             most = 0.0
-            for k in range(count):
-                here = abs(gap(x[rows[k]], y[cols[k]], before, scale))
-                most = max(most, select(mass[k] > 0.0, here, 0.0))
+            for k in range(len(gaps)):
+                most = maximum(most, select(mass[k] > 0.0, abs(gaps[k]), 0.0))
             return most
 
         return widest
 
-    def cost(tag, x, y, before, scale, rows, cols, mass, count):
+    def cost(tag, scale, gaps, mass):
         whole = 0.0
-        for at in range(0, count, BLOCK):
+        for at in range(0, len(gaps), BLOCK):
+            d, t = gaps[at : at + BLOCK], mass[at : at + BLOCK]
             part = 0.0
-            for k in range(at, min(at + BLOCK, count)):
-                part += mass[k] * raised(tag, abs(gap(x[rows[k]], y[cols[k]], before, scale)))
+            for k in range(len(d)):
+                part += t[k] * raised(tag, abs(d[k] * scale))
             whole += part
         return whole
 
@@ -260,26 +284,23 @@ def put(values, order, factor, out):
 
 
 @kernel
-def pulls(tag, X, Y, order_x, order_y, W, before, scale, a, b, rows, cols, mass, slopes, gx, gy, start, stop):
+def pulls(tag, X, Y, order_x, order_y, W, before, scale, a, b, gaps, mass, rows, cols, slopes, gx, gy, start, stop):
     """Gradients in the points, of rows start to stop: sums of mass times `pull`, divided by the total mass."""
     n = X.shape[1]
     for r in range(start, stop):
-        count, total, _ = staircase(
-            *(served(W, r) + served(order_x, r) + served(order_y, r)), None, a, b, rows, cols, mass
-        )
-        x, y = X[min(r, len(X) - 1)], Y[min(r, len(Y) - 1)]
+        count, total, _ = staircase(*row_of(X, Y, order_x, order_y, W, before, r), None, a, b, rows, cols, gaps, mass)
         slopes[:] = 0.0
         a[0, :], b[0, :] = 0.0, 0.0
         of_x, of_y = slopes[:n], slopes[n:]
         for k in range(count):
             i, j = rows[k], cols[k]
-            here = mass[k] * pull(tag, gap(x[i], y[j], before[r], scale[r]))
+            here = mass[k] * pull(tag, gaps[k] * scale[r])
             of_x[i] += here
             of_y[j] -= here
             a[0, i] += mass[k]
             b[0, j] += mass[k]
-        share(x, a[0], of_x)
-        share(y, b[0], of_y)
+        share(X[min(r, len(X) - 1)], a[0], of_x)
+        share(Y[min(r, len(Y) - 1)], b[0], of_y)
         put(of_x, order_x[min(r, len(order_x) - 1)], 1.0 / total, gx[r])
         put(of_y, order_y[min(r, len(order_y) - 1)], 1.0 / total, gy[r])
 
@@ -296,23 +317,23 @@ def _rise(tag, d, back, step):
 
 
 @njit(**STRICT)
-def prices(tag, x, y, before, scale, rows, cols, count, f, g):
+def prices(tag, x, y, before, scale, rows, cols, gaps, count, f, g):
     """Potentials f, g with f + g = cost on the cells, and g = 0 at the first y."""
-    u, u_low = raised(tag, abs(gap(x[0], y[0], before, scale))), 0.0
+    u, u_low = raised(tag, abs(gaps[0] * scale)), 0.0
     v, v_low = 0.0, 0.0
     f[0], g[0] = u, v
     for k in range(1, count):
         i, j = rows[k], cols[k]
-        d = gap(x[i], y[j], before, scale)
-        if i != rows[k - 1]:
-            step = rise(tag, d, gap(x[i - 1], y[j], before, scale), gap(x[i], x[i - 1], before, scale))
+        down = i != rows[k - 1]
+        by = apart(x[i], x[i - 1], before) if down else apart(y[j - 1], y[j], before)
+        step = rise(tag, gaps[k] * scale, gaps[k - 1] * scale, by * scale)
+        if down:
             s = u + step
             t = s - u
             u_low += (u - (s - t)) + (step - t)
             u = s
             f[i] = u + u_low
         else:
-            step = rise(tag, d, gap(x[i], y[j - 1], before, scale), -gap(y[j], y[j - 1], before, scale))
             s = v + step
             t = s - v
             v_low += (v - (s - t)) + (step - t)
@@ -333,17 +354,16 @@ def centre(weights, values):
 
 
 @kernel
-def potentials(tag, X, Y, order_x, order_y, W, before, scale, a, b, rows, cols, mass, duals, ga, gb, start, stop):
+def potentials(tag, X, Y, order_x, order_y, W, before, scale, a, b, gaps, mass, rows, cols, duals, ga, gb, start, stop):
     """Potentials of rows start to stop, each with mean 0, the mean of both ways to turn; `duals` (2, n + m) scratch."""
     n = X.shape[1]
     for r in range(start, stop):
         x, y = X[min(r, len(X) - 1)], Y[min(r, len(Y) - 1)]
         for way in range(2):
-            count, _, _ = staircase(
-                *(served(W, r) + served(order_x, r) + served(order_y, r)), way == 0, a, b, rows, cols, mass
-            )
+            row = row_of(X, Y, order_x, order_y, W, before, r)
+            count, _, _ = staircase(*row, way == 0, a, b, rows, cols, gaps, mass)
             f, g = duals[way, :n], duals[way, n:]
-            prices(tag, x, y, before[r], scale[r], rows, cols, count, f, g)
+            prices(tag, x, y, before[r], scale[r], rows, cols, gaps, count, f, g)
             centre(a, f)
             centre(b, g)
         for k in range(duals.shape[1]):
@@ -353,11 +373,12 @@ def potentials(tag, X, Y, order_x, order_y, W, before, scale, a, b, rows, cols, 
 
 
 @kernel
-def coupling(tag, X, Y, order_x, order_y, W, before, scale, a, b, rows, cols, mass, duals, g):
+def coupling(tag, X, Y, order_x, order_y, W, before, scale, a, b, gaps, mass, rows, cols, duals, g):
     """The staircase of one row with the indices of the points as they came, and the potentials g of y, with mean 0."""
     n = X.shape[1]
-    count, total, _ = staircase(W[0], order_x[0], order_y[0], True, a, b, rows, cols, mass)
-    prices(tag, X[0], Y[0], before, scale, rows, cols, count, duals[:n], duals[n:])
+    row = row_of(X, Y, order_x, order_y, W, before, 0)
+    count, total, _ = staircase(*row, True, a, b, rows, cols, gaps, mass)
+    prices(tag, X[0], Y[0], before[0], scale[0], rows, cols, gaps, count, duals[:n], duals[n:])
     centre(b, duals[n:])
     put(duals[n:], order_y[0], 1.0, g)
     for k in range(count):

@@ -6,8 +6,8 @@ x (P or 1, n), y (P or 1, m): finite, both float32 or both float64; one row stan
 a, b: weights like x, y, non-negative, each row with a sum in [1/2, 2], which is divided out; None: equal weights.
 wanted: which gradients, of (x, y, a, b). Everything in `Line` is float64.
 
-|x - y|^p leaves the range of float64 long before x and p do. Sums are taken as they come; a row whose sum is no ordinary
-number is taken again with its coordinates, and then its gaps, multiplied by powers of two that make the largest about 1.
+|x - y|^p leaves the range of float64 long before x and y do. Sums are taken as they come; where one is no ordinary
+number they are taken again, coordinates and then gaps multiplied by powers of two that make the largest about 1.
 
 Memory beyond the result: a sorted copy of the input; with gradients or weights also 8 bytes a point for the orders; per
 thread up to 88 bytes for each point of one row.
@@ -56,7 +56,9 @@ def line_distance(
     """W_p of every row, see above. Gradients in weights are those of the formula with weights divided by their sum."""
     if not x.size or not y.size:
         sizes = (x.shape[1], y.shape[1]) * 2
-        return Line(np.zeros(0), tuple(np.zeros((0, k)) if want else None for k, want in zip(sizes, wanted, strict=True)))
+        return Line(
+            np.zeros(0), tuple(np.zeros((0, k)) if want else None for k, want in zip(sizes, wanted, strict=True))
+        )
     with np.errstate(all="ignore"):
         return _Row(Sorted.sort(x, y, a, b, any(wanted)), p).outcome(wanted)
 
@@ -66,10 +68,10 @@ def line_coupling(u: Array, v: Array, a: Array, b: Array, p: float) -> tuple[Arr
     with np.errstate(all="ignore"):
         # orders and sorted copies as for a row with gradients; weights as they are, whatever their sum
         row = _Row(Sorted.sort(u[None], v[None], a[None], b[None], True), p)
-        parts_a, parts_b, rows, cols, mass = row.scratch()
-        g = np.empty(row.m)
-        one, duals = row.before[0], np.empty(row.n + row.m)
-        quantiles.coupling(cost_tag(p), *row.given(), one, one, parts_a, parts_b, rows, cols, mass, duals, g)
+        g, duals = np.empty(row.m), np.empty(row.n + row.m)
+        (*scratch, mass), (rows, cols) = row.scratch(), row.indices()
+        tag, given = cost_tag(p), row.given()
+        quantiles.coupling(tag, *given, row.before, row.scale, *scratch, mass, rows, cols, duals, g)
     moved = np.flatnonzero(mass[:-1] > 0.0)
     return rows[moved], cols[moved], mass[moved], g
 
@@ -123,8 +125,7 @@ class _Row:
         value, total = np.empty(self.s.batch), np.empty(self.s.batch)
 
         def tile(start: int, stop: int) -> None:
-            scratch, scale = self.scratch(), np.ones_like(self.scale) if tag is None else self.scale
-            quantiles.coupled(tag, *self.given(), self.before, scale, *scratch, value, total, start, stop)
+            quantiles.coupled(tag, *self.given(), self.before, self.scale, *self.scratch(), value, total, start, stop)
 
         self.tiles(tile, WALK)
         return value if tag is None else value / total
@@ -146,12 +147,16 @@ class _Row:
     def pulls(self, unit: Array, gx: Array, gy: Array, start: int, stop: int) -> None:
         slopes = np.empty(self.n + self.m)
         tag = cost_tag(self.p)
-        quantiles.pulls(tag, *self.given(), self.before, unit, *self.scratch(), slopes, gx, gy, start, stop)
+        quantiles.pulls(
+            tag, *self.given(), self.before, unit, *self.scratch(), *self.indices(), slopes, gx, gy, start, stop
+        )
 
     def potentials(self, unit: Array, ga: Array, gb: Array, start: int, stop: int) -> None:
         duals = np.empty((2, self.n + self.m))
         tag = cost_tag(self.p)
-        quantiles.potentials(tag, *self.given(), self.before, unit, *self.scratch(), duals, ga, gb, start, stop)
+        quantiles.potentials(
+            tag, *self.given(), self.before, unit, *self.scratch(), *self.indices(), duals, ga, gb, start, stop
+        )
 
     def over_rows(self, kernel: Callable[..., None], nanoseconds: float, unit: Array) -> list[Array]:
         out = [np.empty((self.s.batch, self.n)), np.empty((self.s.batch, self.m))]
@@ -167,12 +172,13 @@ class _Row:
         return s.x, s.y, s.order_x, s.order_y, s.weights
 
     def scratch(self) -> tuple[Array, ...]:
-        """Parts of weights of x and y, rows, columns and masses of cells."""
+        """Parts of the weights of x and y, gaps and masses of cells."""
         count = self.n + self.m
-        return (
-            *(np.empty((3, self.n)), np.empty((3, self.m))),
-            *(np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count)),
-        )
+        return np.empty((3, self.n)), np.empty((3, self.m)), np.empty(count), np.empty(count)
+
+    def indices(self) -> tuple[Array, Array]:
+        """Rows and columns of cells."""
+        return np.empty(self.n + self.m, np.int64), np.empty(self.n + self.m, np.int64)
 
 
 def _inverse_power(size: Array) -> Array:

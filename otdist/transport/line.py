@@ -45,8 +45,8 @@ def wasserstein_1d(u: Any, v: Any, u_weights: Any = None, v_weights: Any = None,
 
     Notes
     -----
-    Equal measures are at distance exactly 0, however their atoms are cut and ordered, and no bit depends on the order of
-    the points. |x − y|^p may leave the range of float64: it is scaled.
+    Equal measures are at distance exactly 0, however their atoms are cut and ordered. |x − y|^p may leave the range of
+    float64: it is scaled.
 
     Gradients, by `value_and_grad`, for finite p. Of points: 0 where the distance is 0; coincident points of one sample
     share what pulls at them in proportion to their weights; for p = 1 a pair that coincides contributes 0. Of weights:
@@ -75,15 +75,15 @@ class Rows:
     v_weights: Array | None
     batch: tuple[int, ...]
 
-    def sides(self) -> list[Array | None]:
+    def sides(self) -> tuple[Array, Array, Array | None, Array | None]:
         """All arrays with one row for each element of the batch, or a single row for all of them."""
-        flat: list[Array | None] = []
-        for array in (self.u, self.v, self.u_weights, self.v_weights):
-            if array is None or math.prod(array.shape[:-1]) == 1:
-                flat.append(None if array is None else array.reshape(1, -1))
-            else:
-                flat.append(np.broadcast_to(array, (*self.batch, array.shape[-1])).reshape(-1, array.shape[-1]))
-        return flat
+        a, b = (None if w is None else self._rows(w) for w in (self.u_weights, self.v_weights))
+        return self._rows(self.u), self._rows(self.v), a, b
+
+    def _rows(self, array: Array) -> Array:
+        if math.prod(array.shape[:-1]) == 1:
+            return array.reshape(1, -1)
+        return np.broadcast_to(array, (*self.batch, array.shape[-1])).reshape(-1, array.shape[-1])
 
 
 def wasserstein_1d_estimate(
@@ -100,17 +100,15 @@ def wasserstein_1d_estimate(
     for name, array in list(arrays.items()):
         arrays[name] = masses(name, array, arrays[name[0]].shape[-1], door) if len(name) > 1 else _row(name, array)
         shapes[name] = arrays[name].shape[:-1]
-    found = Rows(door, *(arrays.get(name) for name in given), common(**shapes))  # type: ignore[arg-type]
+    own = arrays.get("u_weights"), arrays.get("v_weights")
+    found = Rows(door, arrays["u"], arrays["v"], *own, common(**shapes))
     x, y, a, b = found.sides()
-    assert x is not None and y is not None
     if math.prod(found.batch) == 0:
         x, y, a, b = x[:0], y[:0], None, None
     line = line_distance(x, y, a, b, power, wanted)
     finite("u and v", line.value)
     shaped = [
-        None
-        if gradient is None or (array := arrays.get(name)) is None
-        else unbroadcast(gradient.reshape(*found.batch, -1), array.shape)
+        None if gradient is None else unbroadcast(gradient.reshape(*found.batch, -1), arrays[name].shape)
         for name, gradient in zip(given, line.gradients, strict=True)
     ]
     # one row that served the whole batch
