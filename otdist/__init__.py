@@ -37,7 +37,11 @@ _HOMES = (
         "CostMatrix": "otdist.transport.geometry",
         "PointCloud": "otdist.transport.geometry",
         "emd": "otdist.transport.exact",
+        "linear_sum_assignment": "otdist.transport.matching",
+        "max_sliced_wasserstein": "otdist.transport.max_sliced",
+        "sliced_wasserstein": "otdist.transport.sliced",
         "wasserstein": "otdist.transport.exact",
+        "wasserstein_1d": "otdist.transport.line",
     }
 )
 _MODULES = ("estimate", "features", "gaussian")
@@ -79,15 +83,19 @@ __all__ = [
     "kid",
     "kl",
     "l2",
+    "linear_sum_assignment",
+    "max_sliced_wasserstein",
     "mmd",
     "mmd_test",
     "nearest",
     "pairwise",
     "renyi",
+    "sliced_wasserstein",
     "tsallis",
     "tv",
     "value_and_grad",
     "wasserstein",
+    "wasserstein_1d",
     "witness",
 ]
 
@@ -118,6 +126,10 @@ if TYPE_CHECKING:
     from otdist.rkhs import IMQ, Constant, Energy, Gaussian, Laplacian, Linear, Matern, Polynomial, RationalQuadratic
     from otdist.transport.exact import emd, wasserstein
     from otdist.transport.geometry import CostMatrix, PointCloud
+    from otdist.transport.line import wasserstein_1d
+    from otdist.transport.matching import linear_sum_assignment
+    from otdist.transport.max_sliced import max_sliced_wasserstein
+    from otdist.transport.sliced import sliced_wasserstein
     from otdist.twosample import energy_test, mmd_test
 
 

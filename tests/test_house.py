@@ -36,6 +36,7 @@ LAYERS = {
     "otdist._moments": 2,
     "otdist._normal": 2,
     "otdist._samples": 2,
+    "otdist._sorted": 2,
     "otdist.rkhs": 2,
     "otdist._discrepancy": 3,
     "otdist._nystroem": 3,

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from otdist._arrays import Array, Door
+from otdist._arrays import Array
+from otdist._discrepancy import Estimate
 from otdist._samples import Pair, pair, unbroadcast
 from otdist.transport._exact import Limits, solve
 from otdist.transport._input import refuse_zero_vectors
@@ -15,13 +16,12 @@ from otdist.transport._problem import clouds
 from otdist.transport._pulls import by_points
 
 METRICS = ("euclidean", "cityblock", "chebyshev", "cosine")
-Gradients = tuple[Array | None, ...]
 
 
 def distances(
     x: Any, y: Any, a: Any, b: Any, p: float, cost: str, limits: Limits, wanted: tuple[bool, ...]
-) -> tuple[Door, Any, Gradients]:
-    """Values as they leave, and the gradients of their sum by the `wanted` of x, y, a, b, in float64."""
+) -> tuple[Pair, Estimate]:
+    """The distances, and the gradients of their sum by the `wanted` of x, y, a, b."""
     found, _ = pair(x, y, a, b, called=("a", "b"))
     if cost == "cosine":
         refuse_zero_vectors(x=found.x, y=found.y)
@@ -39,7 +39,7 @@ def distances(
         None if g is None or given is None else unbroadcast(g.reshape(*found.batch, *g.shape[1:]), given.shape)
         for g, given in zip(grads, arguments, strict=True)
     )
-    return found.door, found.door.leave(value.reshape(found.batch)), shaped
+    return found, Estimate(value.reshape(found.batch), shaped)
 
 
 def _one(one: Pair, p: float, cost: str, limits: Limits, out: list[Array | None]) -> float:

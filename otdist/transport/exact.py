@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from otdist._arrays import Array, Door
+from otdist._arrays import Array
+from otdist._discrepancy import Estimate
 from otdist._results import Transport
+from otdist._samples import Pair
 from otdist.catalogue import choose
 from otdist.transport import _pulls
 from otdist.transport._exact import Answer, Limits, solve
@@ -19,6 +21,7 @@ from otdist.transport._input import Given, entered, masses, order, reporter, war
 from otdist.transport._partial import extended, real_part
 from otdist.transport._problem import Points
 from otdist.transport._wasserstein import METRICS, distances
+from otdist.transport.sliced import sliced_wasserstein_estimate
 
 __all__ = ["emd", "wasserstein"]
 
@@ -220,7 +223,8 @@ def wasserstein(
     >>> float(od.wasserstein([[0.0, 0.0], [4.0, 0.0]], [[0.0, 3.0], [4.0, 3.0]], p=2))
     3.0
     """
-    return wasserstein_estimate(x, y, a, b, p, cost, method, projections, rng, tolerance, on_fail)[:2][1]
+    found, outcome = wasserstein_estimate(x, y, a, b, p, cost, method, projections, rng, tolerance, on_fail)
+    return found.door.leave(outcome.value)
 
 
 def wasserstein_estimate(
@@ -236,10 +240,14 @@ def wasserstein_estimate(
     tolerance: float = 1e-10,
     on_fail: str = "warn",
     wanted: tuple[bool, ...] = (False,) * 4,
-) -> tuple[Door, Any, tuple[Array | None, ...]]:
-    """The value, as it leaves, and the gradients of its sum with respect to the `wanted` of x, y, a, b."""
+) -> tuple[Pair, Estimate]:
+    """The value, and the gradients of its sum with respect to the `wanted` of x, y, a, b."""
     choose("method", method, METHODS)
     choose("cost", cost, METRICS)
+    if method == "sliced":
+        if cost != "euclidean":
+            raise ValueError(f"cost: found {cost!r}; the sliced distance is Euclidean")
+        return sliced_wasserstein_estimate(x, y, a, b, p, projections, rng, False, wanted)
     return distances(x, y, a, b, order(p), cost, Limits(tolerance, on_fail=on_fail), wanted)
 
 
