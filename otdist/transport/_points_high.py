@@ -18,6 +18,7 @@ import numpy as np
 
 from otdist._arrays import Array
 from otdist.kernels.batch_auction import arc_costs, bid_lists, excess, release_lists
+from otdist.kernels import threads
 from otdist.kernels.sparse_auction import auction, release
 from otdist.transport._points_scan import Frame, Lists, Scan, Side
 from otdist.transport._solution import Solution, Watch
@@ -135,8 +136,10 @@ class _Solver:
 
     def _axis(self) -> Array:
         """Arcs of the assignment by order along the axis of largest variance: the graph has a perfect assignment."""
-        sample = self.x.x[:: max(1, self.n // 2000)]
-        axis = np.linalg.svd(sample, full_matrices=False)[2][0]
+        axis = self.x.x[int(np.argmax(self.x.squares))]
+        for _ in range(3):
+            axis = axis @ self.x.x.T @ self.x.x
+            axis /= max(float(np.abs(axis).max()), 1e-300)
         rows, cols = (np.argsort(z @ axis, kind="stable") for z in (self.x.x, self.y.x))
         return rows * self.n + cols
 
@@ -200,7 +203,8 @@ def solve(x: Array, y: Array, cost: Any, watch: Watch, start: Array | None = Non
     `cost` is a tag of `kernels/costs.py`; `start`: potentials g (n,) to begin with.
     """
     solver = _Solver(x, y, cost, watch, start)
-    solver.solve()
+    with threads.single_blas():
+        solver.solve()
     solver.state.complete()
     rows = np.arange(len(x), dtype=np.int64)
     return Solution(
