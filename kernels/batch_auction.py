@@ -68,7 +68,7 @@ def release_lists(J, C, low, L, price, eps, row_to_col, col_to_row, paid, stack)
 
 @kernel
 def bid_lists(
-    J, C, low, L, price, eps, rounding, row_to_col, col_to_row, paid, stack, count, waiting, waiters, bids, fresh
+    J, C, low, L, price, eps, slack, rounding, row_to_col, col_to_row, paid, stack, count, waiting, waiters, bids, fresh
 ):
     """Let the `count` rows on `stack` bid until none is left, `bids` are made or `waiting` is full.
 
@@ -80,7 +80,7 @@ def bid_lists(
         i = stack[count - 1]
         count -= 1
         best, second, at = two_least(J[i], C[i], low[i], price)
-        bound = L[i]
+        bound = L[i] + slack
         if second > bound:
             room = bound - best
             wanted = eps > room and room < WORTH * (second - best)

@@ -20,14 +20,19 @@ from otdist._arrays import Array
 from otdist.kernels.batch_auction import arc_costs, bid_lists, excess, release_lists
 from otdist.kernels import threads
 from otdist.kernels.sparse_auction import auction, release
-from otdist.transport._points_scan import Frame, Lists, Scan, Side
+from otdist.transport._points_scan import Frame, Lists, Scan, Side, c_transform
 from otdist.transport._solution import Solution, Watch
 
 TOLERANCE = 0.9e-10
 # Columns of a list, and arcs of a row and of a column in the sparse graph.
-LENGTH, ARCS = 32, 12
+LENGTH, ARCS = 32, 16
 # Between two values of ε.
 RATIO = 6.0
+SLACK = 4.0
+COARSEST, THINNING, FINE = 500, 4, 1e-2
+HEAD, TAIL = 8., 1e-4
+DIV1 = 32.
+DIV2 = 4.
 # Bids of one compiled piece, rows listed at once.
 PIECE, BATCH = 1_000_000, 4096
 
@@ -49,8 +54,10 @@ class _Assignment:
 
 
 class _Solver:
-    def __init__(self, x: Array, y: Array, cost: Any, watch: Watch, start: Array | None) -> None:
-        self.n, self.cost, self.watch = len(x), cost, watch
+    def __init__(
+        self, x: Array, y: Array, cost: Any, watch: Watch, start: Array | None, coarse: bool = False
+    ) -> None:
+        self.n, self.cost, self.watch, self.coarse = len(x), cost, watch, coarse
         self.frame = Frame(x, y, cost)
         self.x, self.y = Side(self.frame.x), Side(self.frame.y)
         self.scan = Scan(cost, self.x, self.y)
@@ -65,6 +72,8 @@ class _Solver:
             if self._list(self.scan, np.arange(self.n), self.state.price, lists) and not self._greedy(lists):
                 self._finish(lists, float(np.median(lists.low[:, -1] - lists.low[:, 0])) / 8)
             return
+        if not self.warm and self.n > COARSEST:
+            self._sample()
         lists = Lists(self.n, ARCS)
         if not self._list(self.scan, np.arange(self.n), self.state.price, lists) or self._greedy(lists):
             return
@@ -95,6 +104,19 @@ class _Solver:
         self.state.col_to_row[first] = np.arange(self.n, dtype=np.int32)
         return True
 
+    def _sample(self) -> None:
+        """Start from the prices of a sample, extended to all columns by a c-transform."""
+        generator = np.random.default_rng(self.n)
+        size = self.n // THINNING
+        rows, cols = (np.sort(generator.choice(self.n, size, replace=False)) for _ in range(2))
+        x, y = self.frame.x[rows], self.frame.y[cols]
+        solver = _Solver(x, y, self.cost, self.watch, None, coarse=True)
+        solver.solve()
+        f = c_transform(x, y, self.cost, solver.potential())
+        g = c_transform(self.frame.y, x, self.cost, f)
+        self.state.price = g.max() - g
+        self.state.bids += solver.state.bids
+
     def _sparse(self, lists: Lists) -> float:
         """ε-scaling on a sparse graph; returns the last ε, or -1 if the watch stopped it."""
         state, n = self.state, self.n
@@ -119,7 +141,7 @@ class _Solver:
         idx, cost = np.ascontiguousarray(idx[order]), np.ascontiguousarray(cost[order])
         cap = np.full(n, np.inf)
         spread = cost.max()
-        eps, last = spread / 8, spread * 1e-4
+        eps, last = spread / HEAD, spread * TAIL
         while True:
             count = release(ptr, idx, cost, state.price, eps, state.row_to_col, state.col_to_row, state.paid, state.stack)
             while count:
@@ -149,7 +171,7 @@ class _Solver:
         if state.row_to_col.min() >= 0:
             over = np.empty(n)
             excess(lists.J, lists.C, lists.low, lists.L, state.price, state.row_to_col, state.paid, over)
-            eps = max(float(over.max()) / 32, float(over.mean()) / 4, eps / RATIO)
+            eps = max(float(over.max()) / DIV1, float(over.mean()) / DIV2, eps / RATIO)
         waiting, fresh = np.empty(min(n, BATCH), np.int64), np.zeros(n, np.uint8)
         table = (lists.J, lists.C, lists.low, lists.L, state.price)
         held = (state.row_to_col, state.col_to_row, state.paid, state.stack)
@@ -157,7 +179,7 @@ class _Solver:
             count, waiters = release_lists(*table, eps, *held), 0
             while count or waiters:
                 count, waiters, left = bid_lists(
-                    *table, eps, self.rounding, *held, count, waiting, waiters, PIECE, fresh
+                    *table, eps, SLACK * eps, self.rounding, *held, count, waiting, waiters, PIECE, fresh
                 )
                 state.bids += PIECE - left
                 if waiters and (count == 0 or waiters == len(waiting)):
@@ -170,7 +192,7 @@ class _Solver:
                 elif self.watch.stop("auction", state.bids, unplaced=(count + waiters) / n):
                     return
             last = self._tolerance()
-            if eps <= last:
+            if eps <= (FINE * float(state.paid.mean()) if self.coarse else last):
                 return
             eps = max(eps / RATIO, last)
 
@@ -180,8 +202,8 @@ class _Solver:
         value = float(self.state.paid.sum() + frame.of_rows.sum() - frame.of_columns.sum())
         floor = 2.0**-54 * float(np.mean(self.state.paid + self.state.price))
         if frame.unit:
-            return max(0.5 * frame.unit / self.n, floor)
-        return max(TOLERANCE * value / self.n, floor)
+            return max(0.5 / (1 + SLACK) * frame.unit / self.n, floor)
+        return max(TOLERANCE * value / (1 + SLACK) / self.n, floor)
 
     def potential(self) -> Array:
         """Potentials outside; integral ones for integral costs."""
