@@ -1,0 +1,267 @@
+"""Network simplex on a bipartite graph: the basis, its pivots, its potentials.
+
+Nodes: rows 0..n-1, columns n..n+m-1, a root n+m. A basis is a spanning tree of arcs row -> column, in which each node
+hangs from its parent; some rows hang from the root by an artificial arc that carries nothing and never returns once it
+has left. Potentials make the reduced cost c_ij - y_i + y_{n+j} of each tree arc zero; so the prices of the columns are
+-y (dual potentials g = -y), and the basis is optimal when no reduced cost is negative.
+
+A pivot pushes mass around the cycle that an arc of negative reduced cost closes, until an arc of the cycle is empty;
+that arc leaves. The tree is kept as its preorder (`order`, `position`, subtree `size`), so that an ancestor is told by
+two comparisons, a subtree is a slice, and moving it shifts what lies between (an idea of Grigoriadis, 1986, and of
+Barr, Glover and Klingman's threads, 1979, in plain arrays).
+
+No cycling (Cunningham, 1976): empty tree arcs point to the root, that is, only rows hang by an empty arc. The leaving
+arc is the last to block, met along the cycle in the direction of the push from its apex on; this keeps the property.
+Masses are integers, so that ties are exact. A pivot that pushes nothing then lowers the potentials of a subtree of a
+row by a reduced cost below -tolerance, and raises none: no basis returns.
+
+Measured: about 4 us a pivot with 16 rows of 16 arcs priced, n = m = 4000, one core.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from otdist.kernels.jit import INLINE, STRICT, kernel
+
+# Large helpers, called and not dissolved: a copy at every call would be compiled again.
+CALLED = {**INLINE, "forceinline": False}
+LARGEST = np.iinfo(np.int64).max
+# where a search for arcs to enter goes on: the next row, rows since the last pivot, pivots, work done, unbounded
+CURSOR, CLEAN, PIVOTS, WORK, UNBOUNDED = range(5)
+# a reduced cost is the sum of three numbers: this many times their scale is rounding
+ROUNDING = 4e-15
+
+
+class Tree(NamedTuple):
+    """A basis; all arrays have n + m + 1 places."""
+
+    parent: Any  # int32
+    cost: Any  # float64, of the arc to the parent
+    flow: Any  # int64, on it
+    potential: Any  # float64
+    position: Any  # int32, in `order`
+    size: Any  # int32, of the subtree
+    order: Any  # int32, nodes in preorder, the root first
+    moved: Any  # int32, scratch
+
+
+def empty_tree(n: int, m: int) -> Tree:
+    """Room for a basis of n rows and m columns."""
+    count = n + m + 1
+    integers = [np.empty(count, np.int32) for _ in range(5)]
+    cost, potential, flow = np.empty(count), np.empty(count), np.empty(count, np.int64)
+    parent, position, size, order, moved = integers
+    return Tree(parent, cost, flow, potential, position, size, order, moved)
+
+
+@njit(**CALLED)
+def pivot(tree, n, i, column, cost, reduced, carried):
+    """Bring the arc from row i to the node `column` into the basis, or empty it.
+
+    `reduced` < 0: push on it. Else `carried` > 0 is its mass, which is withdrawn, and it stays out if it runs dry first.
+    Returns the work done (nodes touched), or -1 where nothing blocks.
+    """
+    parent, position, size, order, flow = tree.parent, tree.position, tree.size, tree.order, tree.flow
+    if reduced < 0.0:
+        s, t = i, column
+    else:
+        s, t = column, i
+    # From s up, arcs of rows lose mass; from t up, arcs of columns do.
+    least_s, least_t = LARGEST, LARGEST
+    block_s, block_t, below_s, below_t = -1, -1, -1, -1
+    u, place, work = s, np.int64(position[t]), 0
+    while True:
+        k = np.int64(position[u])
+        if k <= place and place < k + size[u]:
+            break
+        if u < n and flow[u] < least_s:
+            least_s, block_s = flow[u], u
+        below_s = u
+        u = np.int64(parent[u])
+        work += 1
+    apex = u
+    w = t
+    while w != apex:
+        if w >= n and flow[w] <= least_t:
+            least_t, block_t = flow[w], w
+        below_t = w
+        w = np.int64(parent[w])
+        work += 1
+    if least_t <= least_s:
+        delta, leaving, child, stem, branch = least_t, block_t, t, s, below_t
+    else:
+        delta, leaving, child, stem, branch = least_s, block_s, s, t, below_s
+    dry = reduced >= 0.0 and carried <= delta
+    if dry:
+        delta = carried
+    elif leaving < 0:
+        return -1
+    if delta > 0:
+        u = s
+        while u != apex:
+            flow[u] += -delta if u < n else delta
+            u = np.int64(parent[u])
+        w = t
+        while w != apex:
+            flow[w] += delta if w < n else -delta
+            w = np.int64(parent[w])
+    if dry:
+        return work
+    moved = np.int64(size[leaving])
+    # Sizes above: the stem gains, the branch loses.
+    x = np.int64(parent[leaving])
+    while x != apex:
+        size[x] -= moved
+        x = np.int64(parent[x])
+    before, after = np.int64(position[leaving]), np.int64(position[stem])
+    end = after + size[stem]
+    x = stem
+    while x != apex:
+        size[x] += moved
+        x = np.int64(parent[x])
+    reroot(tree, child, leaving, stem, cost, carried + delta if reduced < 0.0 else carried - delta, moved)
+    # The nodes between the old place and the new one give way; the subtree becomes the first or the last child.
+    if after < before:
+        base = np.int64(position[branch]) if stem == apex else end
+        for e in range(before - 1, base - 1, -1):
+            x = order[e]
+            order[e + moved] = x
+            position[x] = e + moved
+        work += before - base
+    else:
+        base = after + 1 - moved
+        for e in range(before + moved, after + 1):
+            x = order[e]
+            order[e - moved] = x
+            position[x] = e - moved
+        work += after + 1 - before - moved
+    shift = reduced if child < n else -reduced
+    subtree, potential = tree.moved, tree.potential
+    for e in range(moved):
+        x = subtree[e]
+        order[base + e] = x
+        position[x] = base + e
+        potential[x] += shift
+    return work + 3 * moved
+
+
+@njit(**CALLED)
+def reroot(tree, child, leaving, stem, cost, carried, moved):
+    """Hang the subtree of `leaving` by its node `child` from `stem`; its new preorder goes to `tree.moved`.
+
+    The path from `child` to `leaving` turns round. Each node on it keeps its own slice but for that of the one below.
+    """
+    parent, position, size, order = tree.parent, tree.position, tree.size, tree.order
+    x, above, below, count = child, stem, np.int64(0), 0
+    low = np.int64(position[x])
+    high = low
+    while True:
+        first, own = np.int64(position[x]), np.int64(size[x])
+        for e in range(first, low):
+            tree.moved[count + e - first] = order[e]
+        count += low - first
+        for e in range(high, first + own):
+            tree.moved[count + e - high] = order[e]
+        count += first + own - high
+        low, high = first, first + own
+        next_node, next_cost, next_flow = np.int64(parent[x]), tree.cost[x], tree.flow[x]
+        parent[x], tree.cost[x], tree.flow[x], size[x] = above, cost, carried, moved - below
+        if x == leaving:
+            break
+        above, cost, carried, below, x = x, next_cost, next_flow, own, next_node
+
+
+@njit(**{**STRICT, "forceinline": False})
+def refresh(tree, n, low):
+    """Potentials from the costs of the tree, each rounded once: tails of sums (Knuth's) run along in `low`.
+
+    Returns the least and the largest potential and the largest cost in the tree: the scale of its rounding.
+    """
+    potential, parent, order, cost = tree.potential, tree.parent, tree.order, tree.cost
+    root = np.int64(order[0])
+    potential[root], low[root] = 0.0, 0.0
+    least, largest, costliest = 0.0, 0.0, 0.0
+    for t in range(1, len(order)):
+        x = np.int64(order[t])
+        p = np.int64(parent[x])
+        step = cost[x] if x < n else -cost[x]
+        a = potential[p]
+        total = a + step
+        back = total - a
+        tail = (a - (total - back)) + (step - back) + low[p]
+        y = total + tail
+        potential[x], low[x] = y, tail - (y - total)
+        least, largest = min(least, y), max(largest, y)
+        costliest = max(costliest, abs(cost[x]))
+    return least, largest, costliest
+
+
+@kernel
+def renew(tree, n, low):
+    """`refresh`, as an entry point."""
+    return refresh(tree, n, low)
+
+
+@kernel
+def improve(tree, n, starts, columns, costs, block, tolerance, state, most):
+    """Pivots among the candidate arcs starts[i] <= e < starts[i+1] of row i, the best of `block` rows each time.
+
+    Ends when no reduced cost is below -tolerance (state[CLEAN] = n), or after `most` units of work.
+    """
+    potential = tree.potential
+    i, clean, pivots, work = state[CURSOR], state[CLEAN], state[PIVOTS], 0
+    entering, best, row, looked = -1, -tolerance, 0, 0
+    while clean < n and work < most:
+        y = potential[i]
+        first, last = starts[i], starts[i + 1]
+        for e in range(first, last):
+            reduced = costs[e] - y + potential[n + columns[e]]
+            if reduced < best:
+                best, entering, row = reduced, e, i
+        work += last - first
+        i += 1
+        looked += 1
+        clean += 1
+        if i == n:
+            i = 0
+        if looked >= block or clean >= n:
+            if entering >= 0:
+                done = pivot(tree, n, row, n + np.int64(columns[entering]), costs[entering], best, 0)
+                if done < 0:
+                    state[UNBOUNDED] = 1
+                    break
+                work += done
+                pivots += 1
+                clean, entering, best = 0, -1, -tolerance
+            looked = 0
+    state[CURSOR], state[CLEAN], state[PIVOTS], state[WORK] = i, clean, pivots, work
+
+
+@kernel
+def unload(tree, n, a, b, unit, left, rows, columns, mass):
+    """The plan in the caller's masses a, b, from the leaves up; returns the number of arcs that carry mass.
+
+    Where the tree carries mass, the arc above a node carries what the node's own arcs below leave of its mass: so each
+    node's masses add up to its own but for the rounding of the sum, however small it is beside `unit`, which integer
+    masses are counted in. Scratch: left (n + m + 1).
+    """
+    m = len(b)
+    for i in range(n):
+        left[i] = a[i]
+    for j in range(m):
+        left[n + j] = b[j]
+    count = 0
+    for t in range(n + m, 0, -1):
+        x = np.int64(tree.order[t])
+        p = np.int64(tree.parent[x])
+        if tree.flow[x] <= 0 or p == n + m:
+            continue
+        value = left[x] if left[x] > 0.0 else tree.flow[x] * unit
+        left[p] -= value
+        rows[count], columns[count], mass[count] = min(x, p), max(x, p) - n, value
+        count += 1
+    return count
