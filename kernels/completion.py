@@ -1,7 +1,7 @@
 """A plan of all the mass, by any feasible means: greedy placement, then augmenting paths where arcs are forbidden.
 
-`place` gives each row, in the order it is told, the open column of least c_ij + p_j until its mass is gone. Each
-placement empties a row or closes a column, so what it adds to no arcs at all is a forest.
+`place` gives each row, in the order given, the open column of least c_ij + p_j until its mass is gone. Each
+placement empties a row or closes a column, so a plan made of placements alone is a forest.
 
 With forbidden arcs (cost +inf) greed may strand mass that other choices could serve. `augment` then looks for a
 shortest path row - column - row ... - open column, forward on allowed arcs, backward on arcs that carry mass, and moves
@@ -12,45 +12,39 @@ which are full with mass of rows reached: the masses prove that no plan exists.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from otdist.kernels.jit import INLINE, kernel
-
-
-@njit(**{**INLINE, "forceinline": False})
-def place_row(row, i, p, excess, free, open_columns, count, rows, columns, mass, costs, used):
-    """Place the mass of row i; returns the number of open columns and of arcs."""
-    while excess[i] > 0 and count > 0:
-        best, at = np.inf, -1
-        for t in range(count):
-            j = open_columns[t]
-            value = row[j] + p[j]
-            if value < best:
-                best, at = value, t
-        if at < 0:
-            break
-        j = np.int64(open_columns[at])
-        part = min(excess[i], free[j])
-        excess[i] -= part
-        free[j] -= part
-        rows[used], columns[used], mass[used], costs[used] = i, j, part, row[j]
-        used += 1
-        if free[j] == 0:
-            count -= 1
-            open_columns[at] = open_columns[count]
-    return count, used
+from otdist.kernels.jit import kernel
 
 
 @kernel
-def place(T, places, listed, first, last, p, excess, free, open_columns, count, rows, columns, mass, costs, used):
-    """`place_row` of the rows listed[first:last] of a tile (`rows_cached.py`); arcs are written from `used` on."""
-    for t in range(first, last):
+def place(T, places, listed, p, excess, free, open_columns, plan, counts):
+    """Place the mass of the rows listed, row listed[t] lying at T[places[t]].
+
+    counts[0] open columns, at the front of `open_columns`, and counts[1] arcs of the plan are there, and are updated.
+    """
+    count, used = counts[0], counts[1]
+    for t in range(len(listed)):
         i = np.int64(listed[t])
-        if excess[i] > 0:
-            count, used = place_row(
-                T[places[t]], i, p, excess, free, open_columns, count, rows, columns, mass, costs, used
-            )
-    return count, used
+        row = T[places[t]]
+        while excess[i] > 0 and count > 0:
+            best, at = np.inf, np.int64(-1)
+            for q in range(count):
+                j = open_columns[q]
+                value = row[j] + p[j]
+                if value < best:
+                    best, at = value, q
+            if at < 0:
+                break
+            j = np.int64(open_columns[at])
+            part = min(excess[i], free[j])
+            excess[i] -= part
+            free[j] -= part
+            plan.rows[used], plan.columns[used], plan.mass[used], plan.costs[used] = i, j, part, row[j]
+            used += 1
+            if free[j] == 0:
+                count -= 1
+                open_columns[at] = open_columns[count]
+    counts[0], counts[1] = count, used
 
 
 @kernel

@@ -3,7 +3,7 @@
 The arcs of the plan are taken by decreasing mass; those that join two components (union-find) make a forest. Each
 component hangs from the root by one of its rows, so that the tree is strongly feasible (`network.py`): all its other
 arcs carry mass. An arc left over closes a cycle, around which mass moves in the direction that does not cost more,
-until the arc or another of the cycle is empty: a pivot. Cost: a few microseconds per arc left over.
+until the arc or another of the cycle is empty: a pivot (`network.improve` makes them).
 
 The artificial arc of a row costs what the caller estimates its dual potential to be, so that components which have not
 met yet are already priced against each other.
@@ -15,7 +15,6 @@ import numpy as np
 from numba import njit
 
 from otdist.kernels.jit import INLINE, kernel
-from otdist.kernels.network import CALLED, PIVOTS, WORK, pivot
 
 
 @njit(**INLINE)
@@ -26,13 +25,15 @@ def _find(leader, x):
     return x
 
 
-@njit(**CALLED)
-def plant(tree, n, m, rows, columns, mass, costs, estimates, inside, begins, arcs, count):
-    """The forest of the first `count` arcs (in their order), hung from the root; inside[e] tells whether e is in it.
+@kernel
+def plant(tree, n, m, plan, estimates, begins, arcs):
+    """The forest of the arcs of the plan (in their order), hung from the root; marks plan.inside.
 
     Scratch: begins (n+m+2) int64, arcs (2 (n+m)) int32.
     """
     parent, size, order, position = tree.parent, tree.size, tree.order, tree.position
+    rows, columns, mass, costs, inside = plan.rows, plan.columns, plan.mass, plan.costs, plan.inside
+    count = len(rows)
     root = n + m
     leader = tree.moved
     for v in range(root + 1):
@@ -83,24 +84,3 @@ def plant(tree, n, m, rows, columns, mass, costs, estimates, inside, begins, arc
     for t in range(root, 0, -1):
         x = np.int64(order[t])
         size[parent[x]] += size[x]
-
-
-@kernel
-def plant_basis(tree, n, m, rows, columns, mass, costs, estimates, inside, begins, arcs):
-    """`plant` of all arcs, as an entry point."""
-    plant(tree, n, m, rows, columns, mass, costs, estimates, inside, begins, arcs, len(rows))
-
-
-@kernel
-def absorb(tree, n, rows, columns, mass, costs, inside, state, first, most):
-    """Pivot the arcs from `first` on that are not in the tree in or out; returns where it ended, after `most` work."""
-    work, e = 0, first
-    while e < len(rows) and work < most:
-        if not inside[e]:
-            i, j = np.int64(rows[e]), n + np.int64(columns[e])
-            reduced = costs[e] - tree.potential[i] + tree.potential[j]
-            work += pivot(tree, n, i, j, costs[e], reduced, mass[e])
-            state[PIVOTS] += 1
-        e += 1
-    state[WORK] = work
-    return e

@@ -30,8 +30,8 @@ from otdist.kernels.jit import INLINE, STRICT, kernel
 # Large helpers, called and not dissolved: a copy at every call would be compiled again.
 CALLED = {**INLINE, "forceinline": False}
 LARGEST = np.iinfo(np.int64).max
-# where a search for arcs to enter goes on: the next row, rows since the last pivot, pivots, work done, unbounded
-CURSOR, CLEAN, PIVOTS, WORK, UNBOUNDED = range(5)
+# state of `improve`: the next row to price, rows since the last pivot, pivots, arcs absorbed, whether a push met no end
+CURSOR, CLEAN, PIVOTS, ABSORBED, UNBOUNDED = range(5)
 # a reduced cost is the sum of three numbers: this many times their scale is rounding
 ROUNDING = 4e-15
 
@@ -47,6 +47,16 @@ class Tree(NamedTuple):
     size: Any  # int32, of the subtree
     order: Any  # int32, nodes in preorder, the root first
     moved: Any  # int32, scratch
+
+
+class Plan(NamedTuple):
+    """Arcs that carry mass."""
+
+    rows: Any  # int32
+    columns: Any  # int32
+    mass: Any  # int64
+    costs: Any  # float64
+    inside: Any  # bool: whether the tree holds the arc
 
 
 def empty_tree(n: int, m: int) -> Tree:
@@ -71,7 +81,7 @@ def pivot(tree, n, i, column, cost, reduced, carried):
     else:
         s, t = column, i
     # From s up, arcs of rows lose mass; from t up, arcs of columns do.
-    least_s, least_t = LARGEST, LARGEST
+    least_s, least_t = np.int64(LARGEST), np.int64(LARGEST)
     block_s, block_t, below_s, below_t = -1, -1, -1, -1
     u, place, work = s, np.int64(position[t]), 0
     while True:
@@ -201,44 +211,57 @@ def refresh(tree, n, low):
 
 
 @kernel
-def renew(tree, n, low):
-    """`refresh`, as an entry point."""
-    return refresh(tree, n, low)
+def improve(tree, n, plan, starts, columns, costs, block, tolerance, low, state, most):
+    """Pivots until no candidate has a reduced cost below -tolerance (state[CLEAN] = n), or `most` units of work.
 
-
-@kernel
-def improve(tree, n, starts, columns, costs, block, tolerance, state, most):
-    """Pivots among the candidate arcs starts[i] <= e < starts[i+1] of row i, the best of `block` rows each time.
-
-    Ends when no reduced cost is below -tolerance (state[CLEAN] = n), or after `most` units of work.
+    First the arcs of the plan from state[ABSORBED] on that the tree does not hold are pivoted in or out (crossover).
+    Then the best candidate of `block` rows each time; those of row i are starts[i] <= e < starts[i+1]. Returns
+    `refresh` of the tree.
     """
     potential = tree.potential
-    i, clean, pivots, work = state[CURSOR], state[CLEAN], state[PIVOTS], 0
-    entering, best, row, looked = -1, -tolerance, 0, 0
+    i, clean, work = state[CURSOR], state[CLEAN], np.int64(0)
+    none = np.int64(0)
+    while state[ABSORBED] < len(plan.rows) and work < most:
+        e = state[ABSORBED]
+        if not plan.inside[e]:
+            r, j = np.int64(plan.rows[e]), n + np.int64(plan.columns[e])
+            reduced = plan.costs[e] - potential[r] + potential[j]
+            work += pivot(tree, n, r, j, plan.costs[e], reduced, np.int64(plan.mass[e]))
+            state[PIVOTS] += 1
+        state[ABSORBED] += 1
+    best, row, looked = -tolerance, none - 1, none
     while clean < n and work < most:
-        y = potential[i]
+        lowest = np.inf
         first, last = starts[i], starts[i + 1]
         for e in range(first, last):
-            reduced = costs[e] - y + potential[n + columns[e]]
-            if reduced < best:
-                best, entering, row = reduced, e, i
+            lowest = min(lowest, costs[e] + potential[n + columns[e]])
+        lowest -= potential[i]
+        if lowest < best:
+            best, row = lowest, i
         work += last - first
         i += 1
         looked += 1
         clean += 1
         if i == n:
-            i = 0
+            i = none
         if looked >= block or clean >= n:
-            if entering >= 0:
-                done = pivot(tree, n, row, n + np.int64(columns[entering]), costs[entering], best, 0)
+            if row >= 0:
+                best, entering = np.inf, none
+                for e in range(starts[row], starts[row + 1]):
+                    value = costs[e] + potential[n + columns[e]]
+                    if value < best:
+                        best, entering = value, e
+                best -= potential[row]
+                done = pivot(tree, n, row, n + np.int64(columns[entering]), costs[entering], best, none)
                 if done < 0:
                     state[UNBOUNDED] = 1
                     break
                 work += done
-                pivots += 1
-                clean, entering, best = 0, -1, -tolerance
-            looked = 0
-    state[CURSOR], state[CLEAN], state[PIVOTS], state[WORK] = i, clean, pivots, work
+                state[PIVOTS] += 1
+                clean, row, best = none, none - 1, -tolerance
+            looked = none
+    state[CURSOR], state[CLEAN] = i, clean
+    return refresh(tree, n, low)
 
 
 @kernel

@@ -56,49 +56,40 @@ def insert(values, items, count, most, value, item):
     return count
 
 
-@njit(**{**INLINE, "forceinline": False})
-def smallest(row, p, k, columns, costs, least, values, items):
-    """Columns and costs of the k smallest of row + p, ascending; returns the next one, a bound on the others.
-
-    Scratch: least (m/32 + 1), values and items (k + 1). Where fewer than k are finite, the rest costs +inf.
-    """
-    m = len(p)
-    blocks, _ = block_minima(row, p, least)
-    threshold = np.inf
-    if blocks > k:
-        count = 0
-        for b in range(blocks):
-            if count <= k or least[b] < values[k]:
-                count = insert(values, items, count, k + 1, least[b], b)
-        threshold = values[k]
-    count = 0
-    for b in range(blocks):
-        if least[b] > threshold:
-            continue
-        for j in range(b * BLOCK, min(m, b * BLOCK + BLOCK)):
-            value = row[j] + p[j]
-            if value <= threshold and (count <= k or value < values[k]):
-                count = insert(values, items, count, k + 1, value, j)
-                if count > k:
-                    threshold = min(threshold, values[k])
-    for q in range(k):
-        columns[q] = items[q]
-        costs[q] = row[items[q]]
-    return values[k] if count > k else np.inf
-
-
 @kernel
-def fill_cache(T, places, rows, first, last, p, columns, costs, bounds, least, values, items):
-    """`smallest` of the rows[first:last] of a tile; returns the sum of the finite spreads of their k numbers."""
-    k = columns.shape[1]
-    spread = 0.0
-    for t in range(first, last):
+def scan(T, places, rows, p, limits, columns, costs, counts, bounds, least, values, items):
+    """The k smallest of row + p that are below a limit, ascending, and the next one, of each row of a tile.
+
+    Row i = rows[t] writes columns[i], costs[i] (k wide), counts[i] of them, and bounds[i]: all others are at least that.
+    Unused places cost +inf. Scratch: least (m/32 + 1), values and items (k + 1).
+    """
+    m, k = len(p), columns.shape[1]
+    for t in range(len(rows)):
         i = rows[t]
-        bounds[i] = smallest(T[places[t]], p, k, columns[i], costs[i], least, values, items)
-        low = costs[i, 0] + p[columns[i, 0]]
-        for q in range(k - 1, 0, -1):
-            high = costs[i, q] + p[columns[i, q]]
-            if high < np.inf:
-                spread += high - low
-                break
-    return spread
+        row = T[places[t]]
+        blocks, lowest = block_minima(row, p, least)
+        threshold = limits[i]
+        count = np.int64(0)
+        if lowest < threshold:
+            if blocks > k:
+                for b in range(blocks):
+                    if count <= k or least[b] < values[k]:
+                        count = insert(values, items, count, k + 1, least[b], b)
+                # the bound itself may be one of the numbers: step above it
+                threshold = min(threshold, np.nextafter(values[k], np.inf))
+                count = np.int64(0)
+            for b in range(blocks):
+                if least[b] >= threshold:
+                    continue
+                for j in range(b * BLOCK, min(m, b * BLOCK + BLOCK)):
+                    value = row[j] + p[j]
+                    if value < threshold:
+                        count = insert(values, items, count, k + 1, value, j)
+                        if count > k:
+                            threshold = values[k]
+        bounds[i] = values[k] if count > k else limits[i]
+        counts[i] = min(count, k)
+        for q in range(k):
+            used = q < count
+            columns[i, q] = items[q] if used else 0
+            costs[i, q] = row[items[q]] if used else np.inf

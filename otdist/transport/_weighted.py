@@ -2,12 +2,12 @@
 
 min <P, C> over P >= 0 with marginals a, b. Masses become integers, so that ties are exact; then
 
-1. prices from a coarse problem of a quarter of the size, solved the same way down to a small one (`kernels/coarse.py`);
+1. prices from a coarse problem of a quarter of the size, solved the same way down to a small one ;
 2. a truncated lazy auction on the cached cheapest arcs of each row (`transport_auction.py`), greedy completion;
 3. crossover to a spanning tree (`crossover.py`), network simplex on the cached arcs (`network.py`);
-4. pricing of all arcs: violators join the candidates, until there are none (`violators.py`).
+4. pricing of all arcs: violators join the candidates, until there are none.
 
-Small problems, and those with one tiny side, go straight to the simplex over all arcs (`small_transport.py`).
+Small problems, and those with one tiny side, start greedily and take all arcs for candidates (`_weighted_small.py`).
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from otdist._arrays import Array
-from otdist.kernels import network as basis
-from otdist.kernels.crossover import absorb, plant_basis
+from otdist.kernels import network
+from otdist.kernels.completion import place
+from otdist.kernels.crossover import plant
 from otdist.transport._solution import Solution, Watch
 
-SMALL = 200  # up to this many rows or columns on the lesser side: simplex over all arcs
+TINY = 16  # a side of up to so many nodes, or ...
+SMALL = 40_000  # ... up to so many arcs: simplex over all arcs
+TURN = 4  # more columns than so many times the rows: the columns choose
 RATIO = 4  # of a problem to its coarse one
 CACHED = 16  # cheapest arcs cached of each row, and violators taken of each row
 ANCHORS = 6
@@ -32,7 +35,10 @@ STEP = 0.1  # epsilon of the auction in mean spreads of the cached reduced costs
 REST = 0.003  # mass that the auction may leave
 BIDS, SCANS = 20, 2  # its caps, per row
 ROWS_PRICED = 16  # per pivot
+BATCH = 128  # rows scanned anew at a time
+HEAVY = 8  # a row of more than 1/8 of all mass does not bid: it would take part in everything
 PIECE = 30_000_000  # units of work (about a nanosecond each) between two looks at the watch
+MOST_PIVOTS = 1000  # per node: far beyond what is ever needed
 LARGEST_TOTAL = 2.0**58
 NAME = "network simplex"
 log = logging.getLogger("otdist")
@@ -51,6 +57,9 @@ class Costs(Protocol):
 
     def part(self, rows: Array, columns: Array) -> Array:
         """The submatrix."""
+
+    def costs(self, rows: Array, columns: Array) -> Array:
+        """Costs of arcs."""
 
     def exact(self) -> bool:
         """Whether all costs are integers that float64 adds without rounding."""
@@ -76,10 +85,22 @@ class Stored:
     def part(self, rows: Array, columns: Array) -> Array:
         return self.matrix[rows[:, None], columns]
 
-    def exact(self) -> bool:
-        from otdist.kernels.violators import scattered
+    def costs(self, rows: Array, columns: Array) -> Array:
+        found: Array = self.matrix[rows, columns]
+        return found
 
-        return not scattered(self.matrix)
+    def exact(self) -> bool:
+        return integral(self.matrix)
+
+
+def integral(C: Array) -> bool:
+    """Whether all costs are integers (or forbidden), small enough that sums over a path stay exact."""
+    limit = 2.0**52 / sum(C.shape)
+    for row in C:  # most matrices are told by their first row
+        finite = row[np.isfinite(row)]
+        if (finite != np.rint(finite)).any() or (np.abs(finite) > limit).any():
+            return False
+    return True
 
 
 class Masses(NamedTuple):
@@ -126,65 +147,103 @@ def solve(C: Array, a: Array, b: Array, watch: Watch, start: Any = None) -> Solu
     """
     n, m = C.shape
     masses = count_mass(a, b)
-    if min(n, m) <= SMALL:
-        from otdist.transport._weighted_small import solve_small
+    if min(n, m) <= TINY or n * m <= SMALL:
+        from otdist.transport._weighted_small import optimum
 
-        return solve_small(C, a, b, masses, watch)
-    if m > 4 * n:
+        with Compiling():
+            found, stopped = optimum(C, masses, watch)
+        return found.solution(a, b, masses.unit, stopped)
+    from otdist.transport._weighted_large import level
+
+    if m > TURN * n:  # the arcs of the longer side are the fewer to choose from
         turned = solve(np.ascontiguousarray(C.T), b, a, watch)
-        raise NotImplementedError(turned)
-    from otdist.transport._weighted_large import solve_large
+        f = (C.T - turned.g[:, None]).min(axis=1)
+        return Solution(turned.cols, turned.rows, turned.mass, f, turned.iterations, NAME, turned.stopped)
+    with Compiling():
+        found, stopped = level(Stored(C), masses, watch, 0, start)
+    return found.solution(a, b, masses.unit, stopped)
 
-    return solve_large(Stored(C), a, b, masses, watch, start)
+
+def new_plan(room: int) -> network.Plan:
+    """Room for arcs."""
+    rows, columns = np.empty(room, np.int32), np.empty(room, np.int32)
+    return network.Plan(rows, columns, np.empty(room, np.int64), np.empty(room), np.empty(room, np.bool_))
+
+
+def complete(costs: Costs, prices: Array, order: Array, excess: Array, free: Array, plan: network.Plan, used: int) -> Any:
+    """The plan with all mass that the rows of `order` still have, placed greedily; forbidden arcs may ask for more."""
+    open_columns = np.flatnonzero(free > 0)
+    counts = np.array([len(open_columns), used])
+    for start in range(0, len(order), BATCH):
+        some = order[start : start + BATCH]
+        tile, places = costs.tile(some)
+        place(tile, places, some, prices, excess, free, open_columns, plan, counts)
+    plan = network.Plan(*(x[: counts[1]] for x in plan))
+    if counts[0] == 0:
+        return plan
+    from otdist.transport._feasible import serve
+
+    return serve(costs, plan, excess, free)
 
 
 class Basis:
-    """A tree with the scratch of its kernels."""
+    """A tree, the scratch of its kernels, and what has been done to it."""
 
-    def __init__(self, n: int, m: int) -> None:
-        self.n, self.m = n, m
-        self.tree = basis.empty_tree(n, m)
+    def __init__(self, n: int, m: int, plan: network.Plan, estimates: Array, exact: bool) -> None:
+        """The basis of a plan; its pivots are still to come (crossover)."""
+        self.n, self.m, self.exact, self.plan = n, m, exact, plan
+        self.tree = network.empty_tree(n, m)
         self.low = np.empty(n + m + 1)
         self.state = np.zeros(5, np.int64)
+        self.bids = 0
+        begins, arcs = np.empty(n + m + 2, np.int64), np.empty(2 * (n + m), np.int32)
+        plant(self.tree, n, m, plan, estimates, begins, arcs)
+        self.slack = 0.0
 
-    def plant(self, rows: Array, columns: Array, mass: Array, costs: Array, estimates: Array) -> Array:
-        """The forest of the arcs; returns which of them it holds."""
-        inside = np.empty(len(rows), np.bool_)
-        begins, arcs = np.empty(self.n + self.m + 2, np.int64), np.empty(2 * (self.n + self.m), np.int32)
-        plant_basis(self.tree, self.n, self.m, rows, columns, mass, costs, estimates, inside, begins, arcs)
-        return inside
+    @property
+    def pivots(self) -> int:
+        return int(self.state[network.PIVOTS])
 
-    def absorb(self, rows: Array, columns: Array, mass: Array, costs: Array, inside: Array) -> None:
-        """Pivot the arcs outside the tree in or out."""
-        at = 0
-        while at < len(rows):
-            at = absorb(self.tree, self.n, rows, columns, mass, costs, inside, self.state, at, PIECE)
+    def improve(self, starts: Array, columns: Array, costs: Array, block: int, watch: Watch) -> bool:
+        """Pivots until no candidate violates; whether it came to that."""
+        state, most = self.state, 0
+        state[network.CLEAN] = 0
+        while True:
+            # Reduced costs below minus this are negative, not rounding: by the tree in use, not the largest cost there is.
+            low, high, costliest = network.improve(
+                self.tree, self.n, self.plan, starts, columns, costs, block, self.slack, self.low, state, most
+            )
+            self.slack = 0.5 if self.exact else network.ROUNDING * (high - low + costliest)
+            if state[network.CLEAN] >= self.n:
+                return True
+            if most and watch.stop("simplex", self.bids + self.pivots):
+                return False
+            if self.pivots > MOST_PIVOTS * (self.n + self.m):
+                watch.stopped = "max_iter"
+                return False
+            most = PIECE
 
-    def solution(self, a: Array, b: Array, unit: float, iterations: int, stopped: str) -> Solution:
+    def solution(self, a: Array, b: Array, unit: float, stopped: str) -> Solution:
         """The plan and the prices of the tree."""
         n, m = self.n, self.m
         rows, columns, mass = np.empty(n + m, np.int64), np.empty(n + m, np.int64), np.empty(n + m)
-        count = basis.unload(self.tree, n, lend(a), lend(b), unit, self.low, rows, columns, mass)
+        count = network.unload(self.tree, n, lend(a), lend(b), unit, self.low, rows, columns, mass)
         g = -self.tree.potential[n : n + m]
-        return Solution(rows[:count], columns[:count], mass[:count], g, iterations, NAME, stopped)
-
-
-def tolerance(scale: tuple[float, float, float], exact: bool) -> float:
-    """Reduced costs below minus this are negative, not rounding: of the tree in use, not of the largest cost there is."""
-    low, high, costliest = scale
-    return 0.5 if exact else basis.ROUNDING * (high - low + costliest)
+        return Solution(rows[:count], columns[:count], mass[:count], g, self.bids + self.pivots, NAME, stopped)
 
 
 class Compiling:
-    """Logs one line when what it surrounds has taken long, as the first call of a kernel may."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
+    """Logs one line when what it surrounds compiled for long, as the first call of a kernel may."""
 
     def __enter__(self) -> None:
+        self._signatures = self._compiled()
         self._begin = time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
         seconds = time.perf_counter() - self._begin
-        if seconds > 3.0:
-            log.info("compiled the kernels of %s in %.1f s; they are kept on disk", self._what, seconds)
+        if seconds > 3.0 and self._compiled() > self._signatures:
+            log.info("transport: the first call took %.1f s, most of it compiling; the kernels are kept on disk", seconds)
+
+    @staticmethod
+    def _compiled() -> int:
+        return len(network.improve.signatures)

@@ -1,45 +1,44 @@
-"""Exact weighted transport by the network simplex over all arcs: small problems, and those with one tiny side."""
+"""Weighted transport by the network simplex over all arcs: small problems, and those with one tiny side.
+
+Start: g_j = min_i c_ij, then each row to the open column of least c_ij - g_j, rows of largest regret (second best less
+best, Vogel, 1958) first.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from otdist._arrays import Array
-from otdist.kernels.small_transport import optimise_small, start_small
-from otdist.transport._solution import Solution, Watch
-from otdist.transport._weighted import PIECE, Basis, Masses, Stored, lend
+from otdist.transport._solution import Watch
+from otdist.transport._weighted import Basis, Masses, Stored, complete, lend, new_plan
 
-
-def solve_small(C: Array, a: Array, b: Array, masses: Masses, watch: Watch) -> Solution:
-    """`solve` by the simplex over all arcs."""
-    tree, stopped = optimum(C, masses, watch)
-    return tree.solution(a, b, masses.unit, int(tree.state[2]), stopped)
+PRICED = 256  # arcs, about, that are looked at for each pivot
 
 
 def optimum(C: Array, masses: Masses, watch: Watch) -> tuple[Basis, str]:
     """The optimal basis, and what stopped it early if anything did."""
     n, m = C.shape
     C = lend(C)
-    room = n + m
-    rows, columns, mass = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int64)
-    costs, estimates = np.empty(room), np.empty(max(n, m // 32 + 1))
-    excess, free, integers = np.empty(n, np.int64), np.empty(m, np.int64), np.empty(room, np.int64)
-    found = Basis(n, m)
-    least = found.low
-    used, placed = start_small(
-        C, masses.a, masses.b, found.tree, rows, columns, mass, costs, excess, free, least, estimates, integers
-    )
-    if not placed:
-        from otdist.transport._feasible import serve
-
-        rows, columns, mass, used = serve(C, rows[:used], columns[:used], mass[:used], excess, free)
-        costs = C[rows, columns]
-    inside = found.plant(rows[:used], columns[:used], mass[:used], costs[:used], estimates)
-    if not placed:
-        found.absorb(rows, columns, mass, costs, inside)
-    exact = Stored(C).exact()
-    block = 4
-    while not optimise_small(C, found.tree, block, exact, found.state, found.low, found.low, PIECE):
-        if watch.stop("simplex", int(found.state[2])):
+    prices = -C.min(axis=0)
+    prices[prices == -np.inf] = 0.0
+    reduced = C + prices
+    if m > 1:
+        two = np.partition(reduced, 1, axis=1)[:, :2] if m > 2 else np.sort(reduced, axis=1)
+        estimates = two[:, 0].copy()
+        with np.errstate(invalid="ignore"):
+            order = np.argsort(two[:, 0] - two[:, 1], kind="stable").astype(np.int32)
+    else:
+        estimates, order = reduced[:, 0].copy(), np.arange(n, dtype=np.int32)
+    estimates[estimates == np.inf] = 0.0
+    costs = Stored(C)
+    plan = complete(costs, prices, order, masses.a.copy(), masses.b.copy(), new_plan(n + m), 0)
+    found = Basis(n, m, plan, estimates, costs.exact())
+    starts = np.arange(0, n * m + 1, m)
+    columns = np.tile(np.arange(m, dtype=np.int32), n)
+    arc_costs = C.ravel()
+    while True:
+        before = found.pivots
+        if not found.improve(starts, columns, arc_costs, max(1, PRICED // m), watch):
             return found, watch.stopped
-    return found, ""
+        if found.pivots == before:
+            return found, ""
