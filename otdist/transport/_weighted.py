@@ -208,6 +208,7 @@ class Basis:
         """Pivots until no candidate violates; whether it came to that."""
         state, most = self.state, 0
         state[network.CLEAN] = 0
+        starts, columns, costs = lend(starts), lend(columns), lend(costs)
         while True:
             # Reduced costs below minus this are negative, not rounding: by the tree in use, not the largest cost there is.
             low, high, costliest = network.improve(
