@@ -26,6 +26,7 @@ import numpy as np
 from numba import njit
 
 from otdist.kernels.jit import INLINE, STRICT, kernel
+from otdist.kernels.vecmath import maximum
 
 # Large helpers, called and not dissolved: a copy at every call would be compiled again.
 CALLED = {**INLINE, "forceinline": False}
@@ -189,7 +190,8 @@ def reroot(tree, child, leaving, stem, cost, carried, moved):
 def refresh(tree, n, low):
     """Potentials from the costs of the tree, each rounded once: tails of sums (Knuth's) run along in `low`.
 
-    Returns the least and the largest potential and the largest cost in the tree: the scale of its rounding.
+    Returns the tolerance: a reduced cost adds three numbers of at most the range of the potentials and the largest cost
+    in the tree. The largest cost there is has no say: it may be huge and of no use to anybody.
     """
     potential, parent, order, cost = tree.potential, tree.parent, tree.order, tree.cost
     root = np.int64(order[0])
@@ -207,61 +209,79 @@ def refresh(tree, n, low):
         potential[x], low[x] = y, tail - (y - total)
         least, largest = min(least, y), max(largest, y)
         costliest = max(costliest, abs(cost[x]))
-    return least, largest, costliest
+    return ROUNDING * (largest - least + costliest)
 
 
 @kernel
-def improve(tree, n, plan, starts, columns, costs, block, tolerance, low, state, most):
-    """Pivots until no candidate has a reduced cost below -tolerance (state[CLEAN] = n), or `most` units of work.
+def improve(tree, n, plan, starts, columns, costs, block, exact, low, state, most):
+    """Pivots until no candidate violates (state[CLEAN] = n), or `most` units of work. Returns the tolerance.
 
     First the arcs of the plan from state[ABSORBED] on that the tree does not hold are pivoted in or out (crossover).
-    Then the best candidate of `block` rows each time; those of row i are starts[i] <= e < starts[i+1]. Returns
-    `refresh` of the tree.
+    Then the best candidate of `block` rows each time; those of row i are starts[i] <= e < starts[i+1], with their
+    `columns` (uint32: an index without a sign is read without a test), or all columns in order if there are none.
+    Potentials drift by rounding as they shift: it ends only when fresh ones ask for no pivot.
     """
     potential = tree.potential
-    i, clean, work = state[CURSOR], state[CLEAN], np.int64(0)
-    none = np.int64(0)
-    while state[ABSORBED] < len(plan.rows) and work < most:
-        e = state[ABSORBED]
-        if not plan.inside[e]:
-            r, j = np.int64(plan.rows[e]), n + np.int64(plan.columns[e])
-            reduced = plan.costs[e] - potential[r] + potential[j]
-            work += pivot(tree, n, r, j, plan.costs[e], reduced, np.int64(plan.mass[e]))
-            state[PIVOTS] += 1
-        state[ABSORBED] += 1
-    best, row, looked = -tolerance, none - 1, none
-    while clean < n and work < most:
-        lowest = np.inf
-        first, last = starts[i], starts[i + 1]
-        for e in range(first, last):
-            lowest = min(lowest, costs[e] + potential[n + columns[e]])
-        lowest -= potential[i]
-        if lowest < best:
-            best, row = lowest, i
-        work += last - first
-        i += 1
-        looked += 1
-        clean += 1
-        if i == n:
-            i = none
-        if looked >= block or clean >= n:
-            if row >= 0:
-                best, entering = np.inf, none
-                for e in range(starts[row], starts[row + 1]):
-                    value = costs[e] + potential[n + columns[e]]
-                    if value < best:
-                        best, entering = value, e
-                best -= potential[row]
-                done = pivot(tree, n, row, n + np.int64(columns[entering]), costs[entering], best, none)
-                if done < 0:
-                    state[UNBOUNDED] = 1
-                    break
-                work += done
+    prices = potential[n:]
+    dense = len(columns) == 0
+    i, work = state[CURSOR], np.int64(0)
+    none = i - i
+    while True:
+        tolerance = refresh(tree, n, low)
+        if exact:
+            tolerance = 0.5
+        before, state[CLEAN] = state[PIVOTS], 0
+        while state[ABSORBED] < len(plan.rows) and work < most:
+            e = state[ABSORBED]
+            if not plan.inside[e]:
+                r, j = none + plan.rows[e], n + plan.columns[e]
+                reduced = plan.costs[e] - potential[r] + potential[j]
+                work += pivot(tree, n, r, j, plan.costs[e], reduced, plan.mass[e])
                 state[PIVOTS] += 1
-                clean, row, best = none, none - 1, -tolerance
-            looked = none
-    state[CURSOR], state[CLEAN] = i, clean
-    return refresh(tree, n, low)
+            state[ABSORBED] += 1
+        clean, best, row, looked = none, -tolerance, none - 1, none
+        while clean < n and work < most:
+            lowest = np.inf
+            first, last = starts[i], starts[i + 1]
+            if dense:
+                greatest = -np.inf
+                for q in range(last - first):
+                    greatest = maximum(greatest, -costs[first + q] - prices[q])
+                lowest = -greatest
+            else:
+                for e in range(first, last):
+                    lowest = min(lowest, costs[e] + prices[columns[e]])
+            lowest -= potential[i]
+            if lowest < best:
+                best, row = lowest, i
+            work += last - first
+            i += 1
+            looked += 1
+            clean += 1
+            if i == n:
+                i = none
+            if looked >= block or clean >= n:
+                if row >= 0:
+                    best, entering, column, first = np.inf, none, none, starts[row]
+                    for e in range(first, starts[row + 1]):
+                        j = e - first if dense else none + columns[e]
+                        if costs[e] + prices[j] < best:
+                            best, entering, column = costs[e] + prices[j], e, j
+                    reduced = best - potential[row]
+                    done = pivot(tree, n, row, n + column, costs[entering], reduced, none)
+                    if done < 0:
+                        state[UNBOUNDED] = 1
+                        return tolerance
+                    work += done
+                    state[PIVOTS] += 1
+                    clean, row, best = none, none - 1, -tolerance
+                looked = none
+        state[CURSOR] = i
+        if clean < n:
+            return tolerance
+        if state[PIVOTS] == before:
+            state[CLEAN] = n
+            return tolerance
 
 
 @kernel

@@ -157,7 +157,7 @@ def solve(C: Array, a: Array, b: Array, watch: Watch, start: Any = None) -> Solu
 
     if m > TURN * n:  # the arcs of the longer side are the fewer to choose from
         turned = solve(np.ascontiguousarray(C.T), b, a, watch)
-        f = (C.T - turned.g[:, None]).min(axis=1)
+        f = (C - turned.g[:, None]).min(axis=0)
         return Solution(turned.cols, turned.rows, turned.mass, f, turned.iterations, NAME, turned.stopped)
     with Compiling():
         found, stopped = level(Stored(C), masses, watch, 0, start)
@@ -206,23 +206,19 @@ class Basis:
 
     def improve(self, starts: Array, columns: Array, costs: Array, block: int, watch: Watch) -> bool:
         """Pivots until no candidate violates; whether it came to that."""
-        state, most = self.state, 0
-        state[network.CLEAN] = 0
+        state = self.state
         starts, columns, costs = lend(starts), lend(columns), lend(costs)
         while True:
-            # Reduced costs below minus this are negative, not rounding: by the tree in use, not the largest cost there is.
-            low, high, costliest = network.improve(
-                self.tree, self.n, self.plan, starts, columns, costs, block, self.slack, self.low, state, most
+            self.slack = network.improve(
+                self.tree, self.n, self.plan, starts, columns, costs, block, self.exact, self.low, state, PIECE
             )
-            self.slack = 0.5 if self.exact else network.ROUNDING * (high - low + costliest)
             if state[network.CLEAN] >= self.n:
                 return True
-            if most and watch.stop("simplex", self.bids + self.pivots):
+            if watch.stop("simplex", self.bids + self.pivots):
                 return False
             if self.pivots > MOST_PIVOTS * (self.n + self.m):
                 watch.stopped = "max_iter"
                 return False
-            most = PIECE
 
     def solution(self, a: Array, b: Array, unit: float, stopped: str) -> Solution:
         """The plan and the prices of the tree."""

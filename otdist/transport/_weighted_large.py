@@ -56,7 +56,7 @@ class Scanned(NamedTuple):
 def room_to_scan(n: int, m: int) -> Scanned:
     k = min(CACHED, m - 1)
     return Scanned(
-        np.empty((n, k), np.int32),
+        np.empty((n, k), np.uint32),
         np.empty((n, k)),
         np.empty(n, np.int64),
         np.empty(n),

@@ -12,6 +12,7 @@ from otdist._arrays import Array
 from otdist.transport._solution import Watch
 from otdist.transport._weighted import Basis, Masses, Stored, complete, lend, new_plan
 
+NONE = np.empty(0, np.uint32)
 PRICED = 256  # arcs, about, that are looked at for each pivot
 
 
@@ -34,11 +35,5 @@ def optimum(C: Array, masses: Masses, watch: Watch) -> tuple[Basis, str]:
     plan = complete(costs, prices, order, masses.a.copy(), masses.b.copy(), new_plan(n + m), 0)
     found = Basis(n, m, plan, estimates, costs.exact())
     starts = np.arange(0, n * m + 1, m)
-    columns = np.tile(np.arange(m, dtype=np.int32), n)
-    arc_costs = C.ravel()
-    while True:
-        before = found.pivots
-        if not found.improve(starts, columns, arc_costs, max(1, PRICED // m), watch):
-            return found, watch.stopped
-        if found.pivots == before:
-            return found, ""
+    found.improve(starts, NONE, C.ravel(), max(1, PRICED // m), watch)
+    return found, watch.stopped
