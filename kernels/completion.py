@@ -17,7 +17,7 @@ from otdist.kernels.jit import kernel
 
 
 @kernel
-def place(T, places, listed, p, excess, free, open_columns, plan, counts):
+def place(T, places, listed, p, excess, free, open_columns, rows, columns, mass, costs, counts):
     """Place the mass of the rows listed, row listed[t] lying at T[places[t]].
 
     counts[0] open columns, at the front of `open_columns`, and counts[1] arcs of the plan are there, and are updated.
@@ -39,7 +39,7 @@ def place(T, places, listed, p, excess, free, open_columns, plan, counts):
             part = min(excess[i], free[j])
             excess[i] -= part
             free[j] -= part
-            plan.rows[used], plan.columns[used], plan.mass[used], plan.costs[used] = i, j, part, row[j]
+            rows[used], columns[used], mass[used], costs[used] = i, j, part, row[j]
             used += 1
             if free[j] == 0:
                 count -= 1

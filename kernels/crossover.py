@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 
 from otdist.kernels.jit import INLINE, kernel
+from otdist.kernels.network import unpacked
 
 
 @njit(**INLINE)
@@ -26,13 +27,13 @@ def _find(leader, x):
 
 
 @kernel
-def plant(tree, n, m, plan, estimates, begins, arcs):
-    """The forest of the arcs of the plan (in their order), hung from the root; marks plan.inside.
+def plant(nodes, reals, flow, n, m, rows, columns, mass, costs, inside, estimates, begins, arcs):
+    """The forest of the arcs of the plan (in their order), hung from the root; marks those `inside`.
 
     Scratch: begins (n+m+2) int64, arcs (2 (n+m)) int32.
     """
+    tree = unpacked(nodes, reals, flow)
     parent, size, order, position = tree.parent, tree.size, tree.order, tree.position
-    rows, columns, mass, costs, inside = plan.rows, plan.columns, plan.mass, plan.costs, plan.inside
     count = len(rows)
     root = n + m
     leader = tree.moved

@@ -25,9 +25,9 @@ from otdist.kernels.completion import place
 from otdist.kernels.crossover import plant
 from otdist.transport._solution import Solution, Watch
 
-TINY = 16  # a side of up to so many nodes, or ...
-SMALL = 40_000  # ... up to so many arcs: simplex over all arcs
+SMALL = 40_000  # up to so many arcs: simplex over all arcs
 TURN = 4  # more columns than so many times the rows: the columns choose
+THIN = 150  # up to so many columns and more than TURN times the rows: prices of samples, then simplex over all arcs
 RATIO = 4  # of a problem to its coarse one
 CACHED = 16  # cheapest arcs cached of each row, and violators taken of each row
 ANCHORS = 6
@@ -145,23 +145,20 @@ def solve(C: Array, a: Array, b: Array, watch: Watch, start: Any = None) -> Solu
     Parameters: a (n,), b (m,) positive masses of one total. `start` may be prices g of the columns (m,).
     Raises ValueError where forbidden arcs leave mass that no plan can serve.
     """
-    n, m = C.shape
+    turned = C.shape[1] > TURN * C.shape[0]
+    if turned:  # the arcs of the longer side are the fewer to choose from
+        C, a, b = np.ascontiguousarray(C.T), b, a
     masses = count_mass(a, b)
-    if min(n, m) <= TINY or n * m <= SMALL:
-        from otdist.transport._weighted_small import optimum
-
-        with Compiling():
-            found, stopped = optimum(C, masses, watch)
-        return found.solution(a, b, masses.unit, stopped)
-    from otdist.transport._weighted_large import level
-
-    if m > TURN * n:  # the arcs of the longer side are the fewer to choose from
-        turned = solve(np.ascontiguousarray(C.T), b, a, watch)
-        f = (C - turned.g[:, None]).min(axis=0)
-        return Solution(turned.cols, turned.rows, turned.mass, f, turned.iterations, NAME, turned.stopped)
     with Compiling():
-        found, stopped = level(Stored(C), masses, watch, 0, start)
-    return found.solution(a, b, masses.unit, stopped)
+        if min(C.shape) <= THIN and C.shape[0] > TURN * C.shape[1] or C.size <= SMALL:
+            from otdist.transport._weighted_small import elongated
+
+            found, stopped = elongated(C, masses, watch, 0)
+        else:
+            from otdist.transport._weighted_large import level
+
+            found, stopped = level(Stored(C), masses, watch, 0, None if turned else start)
+    return found.solution(a, b, masses.unit, stopped, turned)
 
 
 def new_plan(room: int) -> network.Plan:
@@ -177,7 +174,7 @@ def complete(costs: Costs, prices: Array, order: Array, excess: Array, free: Arr
     for start in range(0, len(order), BATCH):
         some = order[start : start + BATCH]
         tile, places = costs.tile(some)
-        place(tile, places, some, prices, excess, free, open_columns, plan, counts)
+        place(tile, places, some, prices, excess, free, open_columns, *plan[:4], counts)
     plan = network.Plan(*(x[: counts[1]] for x in plan))
     if counts[0] == 0:
         return plan
@@ -193,12 +190,17 @@ class Basis:
         """The basis of a plan; its pivots are still to come (crossover)."""
         self.n, self.m, self.exact, self.plan = n, m, exact, plan
         self.tree = network.empty_tree(n, m)
-        self.low = np.empty(n + m + 1)
         self.state = np.zeros(5, np.int64)
         self.bids = 0
         begins, arcs = np.empty(n + m + 2, np.int64), np.empty(2 * (n + m), np.int32)
-        plant(self.tree, n, m, plan, estimates, begins, arcs)
+        plant(*self.tree, n, m, *plan, estimates, begins, arcs)
         self.slack = 0.0
+
+    @property
+    def potential(self) -> Array:
+        """Of rows, columns and the root."""
+        y: Array = self.tree.reals[1]
+        return y
 
     @property
     def pivots(self) -> int:
@@ -207,10 +209,10 @@ class Basis:
     def improve(self, starts: Array, columns: Array, costs: Array, block: int, watch: Watch) -> bool:
         """Pivots until no candidate violates; whether it came to that."""
         state = self.state
-        starts, columns, costs = lend(starts), lend(columns), lend(costs)
+        costs = lend(costs)
         while True:
             self.slack = network.improve(
-                self.tree, self.n, self.plan, starts, columns, costs, block, self.exact, self.low, state, PIECE
+                *self.tree, self.n, *self.plan, starts, columns, costs, block, self.exact, state, PIECE
             )
             if state[network.CLEAN] >= self.n:
                 return True
@@ -220,12 +222,14 @@ class Basis:
                 watch.stopped = "max_iter"
                 return False
 
-    def solution(self, a: Array, b: Array, unit: float, stopped: str) -> Solution:
-        """The plan and the prices of the tree."""
+    def solution(self, a: Array, b: Array, unit: float, stopped: str, turned: bool = False) -> Solution:
+        """The plan and the prices of the tree; `turned` if its rows are the caller's columns."""
         n, m = self.n, self.m
         rows, columns, mass = np.empty(n + m, np.int64), np.empty(n + m, np.int64), np.empty(n + m)
-        count = network.unload(self.tree, n, lend(a), lend(b), unit, self.low, rows, columns, mass)
-        g = -self.tree.potential[n : n + m]
+        count = network.unload(*self.tree, n, np.array(a), np.array(b), unit, rows, columns, mass)
+        if turned:
+            rows, columns = columns, rows
+        g = self.potential[:n].copy() if turned else -self.potential[n : n + m]
         return Solution(rows[:count], columns[:count], mass[:count], g, self.bids + self.pivots, NAME, stopped)
 
 

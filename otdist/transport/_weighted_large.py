@@ -29,7 +29,6 @@ from otdist.transport._weighted import (
     SCANS,
     SMALL,
     STEP,
-    TINY,
     Basis,
     Costs,
     Masses,
@@ -38,7 +37,7 @@ from otdist.transport._weighted import (
     lend,
     new_plan,
 )
-from otdist.transport._weighted_small import optimum
+from otdist.transport._weighted_small import bounded, gather, optimum, representatives
 
 
 class Scanned(NamedTuple):
@@ -133,7 +132,7 @@ def optimise(costs: Costs, found: Basis, watch: Watch, cache: Scanned) -> str:
         if looked and found.pivots == before:
             return ""  # what still violates is rounding
         looked = True
-        potential = found.tree.potential
+        potential = found.potential
         prices = potential[n : n + m]
         limits = potential[:n] - found.slack * (1.0 if found.exact else 4.0)
         for tile, places, rows in costs.tiles():
@@ -162,13 +161,13 @@ def coarse_prices(costs: Costs, masses: Masses, watch: Watch, depth: int) -> Arr
     of_columns = costs.part(np.sort(anchors[1]), np.arange(m)).T
     C = bounded(costs.part(S, T))
     small = Masses(gather(bounded(of_rows), S, masses.a), gather(bounded(of_columns), T, masses.b), 1.0)
-    if min(C.shape) <= TINY or C.size <= 2 * SMALL:
+    if C.size <= 2 * SMALL:
         found, _ = optimum(C, small, watch)
     else:
         found, _ = level(Stored(C), small, watch, depth + 1, None)
     prices = np.full(m, -np.inf)
     value = np.empty(m)
-    u = found.tree.potential[: len(S)]
+    u = found.potential[: len(S)]
     for begin in range(0, len(S), BATCH):
         tile, places = costs.tile(S[begin : begin + BATCH].astype(np.int32))
         for place, height in zip(places, u[begin : begin + BATCH], strict=True):
@@ -178,37 +177,3 @@ def coarse_prices(costs: Costs, masses: Masses, watch: Watch, depth: int) -> Arr
     prices -= prices[priced].min(initial=np.inf) if priced.any() else 0.0
     prices[~priced] = 0.0
     return prices
-
-
-def representatives(random: np.random.Generator, mass: Array) -> Array:
-    """A quarter of the nodes, at random, and all that hold much more than their share; sorted."""
-    count = len(mass)
-    heavy = np.flatnonzero(mass > 16.0 * (float(mass.sum()) / count))
-    return np.unique(np.concatenate([random.choice(count, max(1, count // RATIO), replace=False), heavy]))
-
-
-def bounded(C: Array) -> Array:
-    """Forbidden arcs at a large finite cost: a coarse problem must have a solution."""
-    forbidden = np.isinf(C)
-    if forbidden.any():
-        allowed = C[~forbidden]
-        low, high = (allowed.min(), allowed.max()) if len(allowed) else (0.0, 0.0)
-        C = np.where(forbidden, high + 2.0 * (high - low) + abs(high), C)
-    return C
-
-
-def gather(embedding: Array, chosen: Array, mass: Array) -> Array:
-    """The mass of all nodes at their nearest representatives."""
-    total = np.zeros(len(chosen), np.int64)
-    scale = np.abs(embedding).max() or 1.0
-    E = (embedding / scale).astype(np.float32)
-    R = E[chosen]
-    squares, product = np.square(R).sum(axis=1) / 2, np.ascontiguousarray(R.T)
-    for begin in range(0, len(E), BATCH):
-        distance = squares - E[begin : begin + BATCH] @ product
-        np.add.at(total, distance.argmin(axis=1), mass[begin : begin + BATCH])
-    # A representative whose twin took all its mass still needs some.
-    empty = np.flatnonzero(total == 0)
-    total[empty] = 1
-    total[total.argmax()] -= len(empty)
-    return total
