@@ -25,110 +25,108 @@ from otdist.kernels.jit import STRICT, kernel
 _LARGE = {**STRICT, "forceinline": False}
 
 
+# Places of a node's row in the tree: one cache line.
+PARENT, ARC, UP, FLOW, DEPTH, CHILD, AFTER, BEFORE = range(8)
+
+
 @kernel
-def plant(supply, far, parent, arc, up, flow, depth, pi, child, after, before):
-    """The tree of artificial arcs. Node u's is -1 - u; arrays have n + 1 places, the last of the root."""
+def plant(supply, far, tree, pi):
+    """The tree of artificial arcs: that of node u is -1 - u. tree (n + 1, 8) int64, pi (n + 1,); the root is last."""
     n = len(supply)
-    parent[n], arc[n], depth[n], pi[n], after[n], before[n] = -1, -1, 0, 0.0, -1, -1
-    child[n] = 0
+    tree[n, :] = -1
+    tree[n, DEPTH], tree[n, CHILD], pi[n] = 0, 0, 0.0
     for u in range(n):
-        parent[u], arc[u], depth[u], child[u] = n, -1 - u, 1, -1
-        up[u], flow[u] = supply[u] >= 0, abs(supply[u])
-        pi[u] = -far if up[u] else far
-        after[u], before[u] = (u + 1 if u + 1 < n else -1), u - 1
+        up = supply[u] >= 0
+        tree[u, PARENT], tree[u, ARC], tree[u, UP], tree[u, FLOW] = n, -1 - u, np.int64(up), abs(supply[u])
+        tree[u, DEPTH], tree[u, CHILD], tree[u, AFTER], tree[u, BEFORE] = 1, -1, u + 1, u - 1
+        pi[u] = -far if up else far
+    tree[n - 1, AFTER] = -1
 
 
 @njit(**_LARGE)
-def unlink(u, parent, child, after, before):
-    if before[u] >= 0:
-        after[before[u]] = after[u]
+def move(tree, u, p):
+    """Take u out of the list of its parent's children into that of p."""
+    before, after = tree[u, BEFORE], tree[u, AFTER]
+    if before >= 0:
+        tree[before, AFTER] = after
     else:
-        child[parent[u]] = after[u]
-    if after[u] >= 0:
-        before[after[u]] = before[u]
+        tree[tree[u, PARENT], CHILD] = after
+    if after >= 0:
+        tree[after, BEFORE] = before
+    first = tree[p, CHILD]
+    tree[u, PARENT], tree[u, BEFORE], tree[u, AFTER], tree[p, CHILD] = p, -1, first, u
+    if first >= 0:
+        tree[first, BEFORE] = u
+
+
+@njit(**STRICT)
+def onward(tree, u, top):
+    """The node after u in the subtree below `top`, parents first; `top` after the last."""
+    if tree[u, CHILD] >= 0:
+        return tree[u, CHILD]
+    while u != top and tree[u, AFTER] < 0:
+        u = tree[u, PARENT]
+    return u if u == top else tree[u, AFTER]
 
 
 @njit(**_LARGE)
-def link(u, p, parent, child, after, before):
-    parent[u], before[u], after[u] = p, -1, child[p]
-    if child[p] >= 0:
-        before[child[p]] = u
-    child[p] = u
-
-
-@njit(**_LARGE)
-def shift(top, by, parent, depth, pi, child, after):
-    """Potentials and depths of the subtree below `top`, whose own depth is to be that of its parent plus one."""
-    u = top
-    while True:
-        pi[u] += by
-        depth[u] = depth[parent[u]] + 1
-        if child[u] >= 0:
-            u = child[u]
-            continue
-        while u != top and after[u] < 0:
-            u = parent[u]
-        if u == top:
-            return
-        u = after[u]
-
-
-@njit(**_LARGE)
-def pivot(e, u, v, reduced, parent, arc, up, flow, depth, pi, child, after, before):
+def pivot(e, u, v, reduced, tree, pi):
     """Bring arc e from u to v, of negative reduced cost, into the tree."""
     a, b = u, v
-    most, leave, on_tail_side = np.int64(0x7FFFFFFFFFFFFFFF), -1, False
-    # flow falls on arcs that point up on the tail's side and down on the head's
     while a != b:
-        if depth[a] > depth[b]:
-            a = parent[a]
-        elif depth[b] > depth[a]:
-            b = parent[b]
-        else:
-            a, b = parent[a], parent[b]
+        deeper, other = tree[a, DEPTH], tree[b, DEPTH]
+        if deeper >= other:
+            a = tree[a, PARENT]
+        if other >= deeper:
+            b = tree[b, PARENT]
     join = a
+    most, leave, on_tail_side = np.int64(0x7FFFFFFFFFFFFFFF), np.int64(-1), False
+    # flow falls on arcs that point up on the tail's side and down on the head's
     w = u
     while w != join:
-        if up[w] and flow[w] < most:
-            most, leave, on_tail_side = flow[w], w, True
-        w = parent[w]
+        if tree[w, UP] == 1 and tree[w, FLOW] < most:
+            most, leave, on_tail_side = tree[w, FLOW], w, True
+        w = tree[w, PARENT]
     w = v
     while w != join:
-        if not up[w] and flow[w] <= most:
-            most, leave, on_tail_side = flow[w], w, False
-        w = parent[w]
+        if tree[w, UP] == 0 and tree[w, FLOW] <= most:
+            most, leave, on_tail_side = tree[w, FLOW], w, False
+        w = tree[w, PARENT]
     if most > 0:
         w = u
         while w != join:
-            flow[w] += -most if up[w] else most
-            w = parent[w]
+            tree[w, FLOW] += most - 2 * most * tree[w, UP]
+            w = tree[w, PARENT]
         w = v
         while w != join:
-            flow[w] += most if up[w] else -most
-            w = parent[w]
+            tree[w, FLOW] -= most - 2 * most * tree[w, UP]
+            w = tree[w, PARENT]
     # turn over the path from the end of e below the leaving arc, up to it
     w, p = (u, v) if on_tail_side else (v, u)
-    new_arc, new_up, new_flow = e, on_tail_side, most
-    top = w
+    top, arc, up, load = w, e, np.int64(on_tail_side), most
     while True:
-        old_parent, old_arc, old_up, old_flow = parent[w], arc[w], up[w], flow[w]
-        unlink(w, parent, child, after, before)
-        link(w, p, parent, child, after, before)
-        arc[w], up[w], flow[w] = new_arc, new_up, new_flow
+        old_parent, old_arc, old_up, old_load = tree[w, PARENT], tree[w, ARC], tree[w, UP], tree[w, FLOW]
+        move(tree, w, p)
+        tree[w, ARC], tree[w, UP], tree[w, FLOW] = arc, up, load
         if w == leave:
             break
-        new_arc, new_up, new_flow = old_arc, not old_up, old_flow
+        arc, up, load = old_arc, 1 - old_up, old_load
         p, w = w, old_parent
-    shift(top, -reduced if on_tail_side else reduced, parent, depth, pi, child, after)
+    by, w = (-reduced if on_tail_side else reduced), top
+    while True:
+        pi[w] += by
+        tree[w, DEPTH] = tree[tree[w, PARENT], DEPTH] + 1
+        w = onward(tree, w, top)
+        if w == top:
+            break
 
 
 @kernel
-def improve(tail, head, cost, tree, tolerance, block, at, pivots, scans):
-    """Pivots until none is left, or for about that many pivots and scanned blocks. tree: as `plant` fills it.
+def improve(tail, head, cost, tree, pi, tolerance, block, at, pivots, scans):
+    """Pivots until none is left, or for about that many pivots and scanned blocks.
 
     Returns where to go on, the pivots done, and whether the flow is optimal up to the tolerance.
     """
-    parent, arc, up, flow, depth, pi, child, after, before = tree
     count, done, clean = len(tail), 0, 0
     while clean < count:
         if done >= pivots or scans <= 0:
@@ -144,27 +142,21 @@ def improve(tail, head, cost, tree, tolerance, block, at, pivots, scans):
         at = stop if stop < count else 0
         if best >= 0:
             clean = 0
-            pivot(best, tail[best], head[best], least, parent, arc, up, flow, depth, pi, child, after, before)
+            pivot(best, np.int64(tail[best]), np.int64(head[best]), least, tree, pi)
             done += 1
     return at, done, True
 
 
 @kernel
-def reprice(cost, far, tree):
+def reprice(cost, far, tree, pi):
     """Potentials anew from the tree: what pivots added up is rounded once per arc of a path only."""
-    parent, arc, up, _flow, _depth, pi, child, after, _before = tree
-    root = len(parent) - 1
-    u = child[root]
+    root = np.int64(len(tree) - 1)
+    u = tree[root, CHILD]
     while u != root:
-        c = far if arc[u] < 0 else cost[arc[u]]
-        pi[u] = pi[parent[u]] - c if up[u] else pi[parent[u]] + c
-        if child[u] >= 0:
-            u = child[u]
-            continue
-        while u != root and after[u] < 0:
-            u = parent[u]
-        if u != root:
-            u = after[u]
+        arc, p = tree[u, ARC], tree[u, PARENT]
+        c = far if arc < 0 else cost[arc]
+        pi[u] = pi[p] - c if tree[u, UP] == 1 else pi[p] + c
+        u = onward(tree, u, root)
 
 
 @kernel
@@ -173,8 +165,8 @@ def parcels(supply, start, to, load, entering, order, heads, tails, following, s
 
     Node u sends load[k] to to[k], start[u] <= k < start[u + 1]; `entering` counts the arcs into each node and is used
     up. Every node holds its parcels in a queue, first in, first out, hands them on when the last of them has come, and
-    keeps the rest. An arc splits one parcel at most. Scratch: order, heads, tails of nodes; following, source, amount of
-    nodes and arcs together.
+    keeps the rest. An arc splits one parcel at most. Scratch: order, heads, tails of nodes; following, source and
+    amount of nodes and arcs together.
     """
     nodes, used, count, ready = len(supply), 0, 0, 0
     for u in range(nodes):

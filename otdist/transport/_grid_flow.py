@@ -6,7 +6,7 @@ Other p: the cost is a sum over axes, so mass may change one coordinate after an
 from layer k to k + 1 along axis k: N Σ n_k arcs instead of N² (Auricchio, Bassetti, Gualandi & Veneroni 2018). Points
 without mass are left out of the first layer and of the last.
 
-Masses are integers, 2^58 in all; a flow taken apart gives a coupling, whose number of entries is at most that of the
+Masses are integers, 2^62 in all; a flow taken apart gives a coupling, whose number of entries is at most that of the
 nodes with mass and of arcs with flow. Potentials of the last layer are those of the columns; two c-transforms extend
 them to points without mass.
 """
@@ -25,7 +25,7 @@ from otdist.transport._solution import Solution, Watch
 if TYPE_CHECKING:
     from otdist.transport.grid import Grid
 
-TOTAL = 2**58
+TOTAL = 2**62
 # Pivots and priced blocks between two looks at the watch.
 PIVOTS, SCANS = 4000, 20_000
 
@@ -90,8 +90,8 @@ def between_layers(grid: Grid, a: Array, b: Array, watch: Watch) -> Solution:
 def whole(weights: Array) -> Array:
     """Weights as integers with the sum TOTAL; the largest takes what rounding leaves."""
     scaled = np.rint(weights / weights.sum() * TOTAL).astype(np.int64)
-    scaled[np.argmax(scaled)] += TOTAL - scaled.sum()
-    return scaled
+    scaled[np.argmax(scaled)] += TOTAL - int(scaled.sum())
+    return np.asarray(scaled)
 
 
 def _network(grid: Grid, tails: list[Array], heads: list[Array], costs: list[Array], supply: Array) -> Network:
@@ -105,30 +105,28 @@ def _network(grid: Grid, tails: list[Array], heads: list[Array], costs: list[Arr
 def _flow(network: Network, watch: Watch) -> tuple[Array, Array, Array, Array, int]:
     """Rows, columns and masses of a flow of least cost, its potentials, and the pivots."""
     n, arcs = len(network.supply), len(network.tail)
-    integers = [np.empty(n + 1, np.int64) for _ in range(7)]
-    parent, arc, load, depth, child, after, before = integers
-    up, pi = np.zeros(n + 1, np.bool_), np.empty(n + 1)
-    tree = (parent, arc, up, load, depth, pi, child, after, before)
-    flow.plant(network.supply, network.far, *tree)
+    tree, pi = np.empty((n + 1, 8), np.int64), np.empty(n + 1)
+    flow.plant(network.supply, network.far, tree, pi)
     block = max(64, int(arcs**0.5))
     tolerance = 16 * np.finfo(float).eps * network.far
     at, pivots, repriced = 0, 0, False
     while not watch.stop("network simplex", pivots):
-        arguments = (network.tail, network.head, network.cost, tree, tolerance, block, at, PIVOTS, SCANS)
+        arguments = (network.tail, network.head, network.cost, tree, pi, tolerance, block, at, PIVOTS, SCANS)
         at, done, optimal = flow.improve(*arguments)
         pivots += done
         repriced = repriced and not done
         if optimal:
             if repriced:
                 break
-            flow.reprice(network.cost, network.far, tree)
+            flow.reprice(network.cost, network.far, tree, pi)
             repriced = True
-    return (*_apart(network.supply, parent, up, load), pi[:n], pivots)
+    return (*_apart(network.supply, tree), pi[:n], pivots)
 
 
-def _apart(supply: Array, parent: Array, up: Array, load: Array) -> tuple[Array, Array, Array]:
+def _apart(supply: Array, tree: Array) -> tuple[Array, Array, Array]:
     """Entries of the coupling: rows, columns, integer masses."""
     n = len(supply)
+    parent, up, load = tree[:, flow.PARENT], tree[:, flow.UP] == 1, tree[:, flow.FLOW]
     used = np.flatnonzero(load[:n])
     tail, head = np.where(up[used], used, parent[used]), np.where(up[used], parent[used], used)
     order = np.argsort(tail, kind="stable")
@@ -148,7 +146,7 @@ def _apart(supply: Array, parent: Array, up: Array, load: Array) -> tuple[Array,
 
 
 def _extended(grid: Grid, pi: Array, known: Array) -> Array:
-    """Potentials of all columns from those of the columns with mass."""
+    """Potentials of all columns from those of the columns with mass, around one of them: integers stay integers."""
     f = grid.c_transform(np.where(known, pi, -np.inf))
     g: Array = grid.c_transform(f)
-    return g
+    return np.asarray(g - np.partition(g, grid.size // 2)[grid.size // 2])

@@ -87,7 +87,7 @@ class Grid:
 
     def cost(self, rows: Any, cols: Any) -> Any:
         """The cost between points given by their numbers, which broadcast."""
-        total = 0.0
+        total: Any = 0.0
         for axis, i, j in zip(
             self.axes, np.unravel_index(rows, self.shape), np.unravel_index(cols, self.shape), strict=True
         ):
@@ -112,7 +112,8 @@ class Grid:
         number = np.zeros(self.shape, np.int64)
         for k in range(len(self.axes)):
             values, step = self._along(k, values)
-            number = np.take_along_axis(number, step, axis=k) + step * math.prod(self.shape[k + 1 :])
+            if argmin:
+                number = np.take_along_axis(number, step, axis=k) + step * math.prod(self.shape[k + 1 :])
         f = values.reshape(given.shape)
         return (f, number.reshape(given.shape)) if argmin else f
 
@@ -172,7 +173,9 @@ def _axes(axes: Sequence[Any]) -> tuple[Array, ...]:
         if x.ndim != 1 or not x.size:
             raise ValueError(f"axes: found shape {x.shape} on axis {k}; coordinates have shape (n,), n >= 1")
         if not (np.isfinite(x).all() and (np.diff(x) > 0).all()):
-            raise ValueError(f"axes: found coordinates on axis {k} that do not increase; sort them, finite and distinct")
+            raise ValueError(
+                f"axes: found coordinates on axis {k} that do not increase; sort them, finite and distinct"
+            )
         found.append(x)
     return tuple(found)
 
