@@ -35,6 +35,7 @@ LAYERS = {
     "otdist._nearest_neighbours": 2,
     "otdist._moments": 2,
     "otdist._normal": 2,
+    "otdist._quantiles": 2,
     "otdist._samples": 2,
     "otdist._sorted": 2,
     "otdist.rkhs": 2,
