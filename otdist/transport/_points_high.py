@@ -31,8 +31,6 @@ RATIO = 6.0
 SLACK = 4.0
 COARSEST, THINNING, FINE = 500, 4, 1e-2
 HEAD, TAIL = 8., 1e-4
-DIV1 = 32.
-DIV2 = 4.
 # Bids of one compiled piece, rows listed at once.
 PIECE, BATCH = 1_000_000, 4096
 
@@ -137,11 +135,12 @@ class _Solver:
         ptr = np.searchsorted(row, np.arange(n + 1)).astype(np.int64)
         cost = np.empty(len(idx))
         arc_costs(self.cost, ptr, idx, self.x.x, self.y.x, cost)
+        spread = float(cost.max())
         order = np.lexsort((cost, row))
         idx, cost = np.ascontiguousarray(idx[order]), np.ascontiguousarray(cost[order])
         cap = np.full(n, np.inf)
-        spread = cost.max()
-        eps, last = spread / HEAD, spread * TAIL
+        least = self._tolerance()
+        eps, last = max(spread / HEAD, least), max(spread * TAIL, least)
         while True:
             count = release(ptr, idx, cost, state.price, eps, state.row_to_col, state.col_to_row, state.paid, state.stack)
             while count:
@@ -171,7 +170,8 @@ class _Solver:
         if state.row_to_col.min() >= 0:
             over = np.empty(n)
             excess(lists.J, lists.C, lists.low, lists.L, state.price, state.row_to_col, state.paid, over)
-            eps = max(float(over.max()) / DIV1, float(over.mean()) / DIV2, eps / RATIO)
+            eps = max(float(over.max()) / 32, float(over.mean()) / 4, eps / RATIO)
+        eps = max(eps, self._tolerance())
         waiting, fresh = np.empty(min(n, BATCH), np.int64), np.zeros(n, np.uint8)
         table = (lists.J, lists.C, lists.low, lists.L, state.price)
         held = (state.row_to_col, state.col_to_row, state.paid, state.stack)
@@ -192,7 +192,7 @@ class _Solver:
                 elif self.watch.stop("auction", state.bids, unplaced=(count + waiters) / n):
                     return
             last = self._tolerance()
-            if eps <= (FINE * float(state.paid.mean()) if self.coarse else last):
+            if eps <= last or (self.coarse and eps <= FINE * float(state.paid.mean())):
                 return
             eps = max(eps / RATIO, last)
 
@@ -200,7 +200,7 @@ class _Solver:
         """The last ε: n ε is below the tolerance, or below the unit of integral costs."""
         frame = self.frame
         value = float(self.state.paid.sum() + frame.of_rows.sum() - frame.of_columns.sum())
-        floor = 2.0**-54 * float(np.mean(self.state.paid + self.state.price))
+        floor = max(2.0**-54 * float(np.mean(self.state.paid + self.state.price)), 1e-290)
         if frame.unit:
             return max(0.5 / (1 + SLACK) * frame.unit / self.n, floor)
         return max(TOLERANCE * value / (1 + SLACK) / self.n, floor)
