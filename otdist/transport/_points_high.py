@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from otdist._arrays import Array
-from otdist.kernels.batch_auction import arc_costs, bid_lists, excess, release_lists
+from otdist.kernels.batch_auction import arc_costs, bid_lists, release_lists
 from otdist.kernels import threads
 from otdist.kernels.sparse_auction import auction, release
 from otdist.transport._points_scan import Frame, Lists, Scan, Side, c_transform
@@ -84,13 +84,15 @@ class _Solver:
         if self._list(self.scan, np.arange(self.n), self.state.price, lists):
             self._finish(lists, eps)
 
-    def _list(self, scan: Scan, rows: Array, price: Array, lists: Lists) -> bool:
-        """Make lists anew; whether the watch lets us go on."""
+    def _list(self, scan: Scan, rows: Array, price: Array, lists: Lists, insist: Array | None = None) -> bool:
+        """Make lists anew, those of `insist` without rounding; whether the watch lets us go on."""
         size = max(256, int(1e8 / (self.n * (1 + 0.05 * self.x.x.shape[1]))))
         for k in range(0, len(rows), size):
             scan.lists(rows[k : k + size], price, lists)
             if self.watch.stop("lists", self.state.bids, listed=(k + size) / len(rows)):
                 return False
+        if insist is not None and len(insist):
+            scan.direct_lists(insist, price, lists)
         return True
 
     def _greedy(self, lists: Lists) -> bool:
@@ -168,8 +170,7 @@ class _Solver:
         """ε-scaling on the lists, down to the tolerance."""
         state, n = self.state, self.n
         if state.row_to_col.min() >= 0:
-            over = np.empty(n)
-            excess(lists.J, lists.C, lists.low, lists.L, state.price, state.row_to_col, state.paid, over)
+            over = state.paid + state.price[state.row_to_col] - np.minimum(lists.low[:, 0], lists.L)
             eps = max(float(over.max()) / 32, float(over.mean()) / 4, eps / RATIO)
         eps = max(eps, self._tolerance())
         waiting, fresh = np.empty(min(n, BATCH), np.int64), np.zeros(n, np.uint8)
@@ -184,7 +185,9 @@ class _Solver:
                 state.bids += PIECE - left
                 if waiters and (count == 0 or waiters == len(waiting)):
                     rows = np.sort(waiting[:waiters])
-                    if not self._list(self.scan, rows, state.price, lists):
+                    # Listed before and not served yet: the rounding of the products may be in the way
+                    insist = rows[fresh[rows] == 1]
+                    if not self._list(self.scan, rows[fresh[rows] == 0], state.price, lists, insist):
                         return
                     fresh[rows] = 1
                     state.stack[count : count + waiters] = waiting[:waiters][::-1]
