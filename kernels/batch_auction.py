@@ -40,16 +40,6 @@ def two_least(J, C, low, price):
 
 
 @kernel
-def excess(J, C, low, L, price, row_to_col, paid, out):
-    """out[i]: how far row i may be from its cheapest column, 0 for rows without one."""
-    for i in range(len(out)):
-        out[i] = 0.0
-        if row_to_col[i] >= 0:
-            best, _, _ = two_least(J[i], C[i], low[i], price)
-            out[i] = max(paid[i] + price[row_to_col[i]] - min(best, L[i]), 0.0)
-
-
-@kernel
 def release_lists(J, C, low, L, price, eps, row_to_col, col_to_row, paid, stack):
     """Take their columns from rows more than `eps` from their cheapest; stack all rows without one, first rows last."""
     count = 0

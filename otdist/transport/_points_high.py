@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from otdist._arrays import Array
-from otdist.kernels.batch_auction import arc_costs, bid_lists, excess, release_lists
+from otdist.kernels.batch_auction import arc_costs, bid_lists, release_lists
 from otdist.kernels import threads
 from otdist.kernels.sparse_auction import auction, release
 from otdist.transport._points_scan import Frame, Lists, Scan, Side, c_transform
@@ -31,8 +31,6 @@ RATIO = 6.0
 SLACK = 4.0
 COARSEST, THINNING, FINE = 500, 4, 1e-2
 HEAD, TAIL = 8., 1e-4
-DIV1 = 32.
-DIV2 = 4.
 # Bids of one compiled piece, rows listed at once.
 PIECE, BATCH = 1_000_000, 4096
 
@@ -86,13 +84,15 @@ class _Solver:
         if self._list(self.scan, np.arange(self.n), self.state.price, lists):
             self._finish(lists, eps)
 
-    def _list(self, scan: Scan, rows: Array, price: Array, lists: Lists) -> bool:
-        """Make lists anew; whether the watch lets us go on."""
+    def _list(self, scan: Scan, rows: Array, price: Array, lists: Lists, insist: Array | None = None) -> bool:
+        """Make lists anew, those of `insist` without rounding; whether the watch lets us go on."""
         size = max(256, int(1e8 / (self.n * (1 + 0.05 * self.x.x.shape[1]))))
         for k in range(0, len(rows), size):
             scan.lists(rows[k : k + size], price, lists)
             if self.watch.stop("lists", self.state.bids, listed=(k + size) / len(rows)):
                 return False
+        if insist is not None and len(insist):
+            scan.direct_lists(insist, price, lists)
         return True
 
     def _greedy(self, lists: Lists) -> bool:
@@ -137,11 +137,12 @@ class _Solver:
         ptr = np.searchsorted(row, np.arange(n + 1)).astype(np.int64)
         cost = np.empty(len(idx))
         arc_costs(self.cost, ptr, idx, self.x.x, self.y.x, cost)
+        spread = float(cost.max())
         order = np.lexsort((cost, row))
         idx, cost = np.ascontiguousarray(idx[order]), np.ascontiguousarray(cost[order])
         cap = np.full(n, np.inf)
-        spread = cost.max()
-        eps, last = spread / HEAD, spread * TAIL
+        least = self._tolerance()
+        eps, last = max(spread / HEAD, least), max(spread * TAIL, least)
         while True:
             count = release(ptr, idx, cost, state.price, eps, state.row_to_col, state.col_to_row, state.paid, state.stack)
             while count:
@@ -169,9 +170,9 @@ class _Solver:
         """ε-scaling on the lists, down to the tolerance."""
         state, n = self.state, self.n
         if state.row_to_col.min() >= 0:
-            over = np.empty(n)
-            excess(lists.J, lists.C, lists.low, lists.L, state.price, state.row_to_col, state.paid, over)
-            eps = max(float(over.max()) / DIV1, float(over.mean()) / DIV2, eps / RATIO)
+            over = state.paid + state.price[state.row_to_col] - np.minimum(lists.low[:, 0], lists.L)
+            eps = max(float(over.max()) / 32, float(over.mean()) / 4, eps / RATIO)
+        eps = max(eps, self._tolerance())
         waiting, fresh = np.empty(min(n, BATCH), np.int64), np.zeros(n, np.uint8)
         table = (lists.J, lists.C, lists.low, lists.L, state.price)
         held = (state.row_to_col, state.col_to_row, state.paid, state.stack)
@@ -184,7 +185,9 @@ class _Solver:
                 state.bids += PIECE - left
                 if waiters and (count == 0 or waiters == len(waiting)):
                     rows = np.sort(waiting[:waiters])
-                    if not self._list(self.scan, rows, state.price, lists):
+                    # Listed before and not served yet: the rounding of the products may be in the way
+                    insist = rows[fresh[rows] == 1]
+                    if not self._list(self.scan, rows[fresh[rows] == 0], state.price, lists, insist):
                         return
                     fresh[rows] = 1
                     state.stack[count : count + waiters] = waiting[:waiters][::-1]
@@ -192,7 +195,7 @@ class _Solver:
                 elif self.watch.stop("auction", state.bids, unplaced=(count + waiters) / n):
                     return
             last = self._tolerance()
-            if eps <= (FINE * float(state.paid.mean()) if self.coarse else last):
+            if eps <= last or (self.coarse and eps <= FINE * float(state.paid.mean())):
                 return
             eps = max(eps / RATIO, last)
 
@@ -200,7 +203,7 @@ class _Solver:
         """The last ε: n ε is below the tolerance, or below the unit of integral costs."""
         frame = self.frame
         value = float(self.state.paid.sum() + frame.of_rows.sum() - frame.of_columns.sum())
-        floor = 2.0**-54 * float(np.mean(self.state.paid + self.state.price))
+        floor = max(2.0**-54 * float(np.mean(self.state.paid + self.state.price)), 1e-290)
         if frame.unit:
             return max(0.5 / (1 + SLACK) * frame.unit / self.n, floor)
         return max(TOLERANCE * value / (1 + SLACK) / self.n, floor)

@@ -140,21 +140,19 @@ class Scan:
     def __init__(self, cost: Any, x: Side, y: Side) -> None:
         self.cost, self.x, self.y = cost, x, y
         self.direct = not by_products(cost)
-        self.scanned = 0
         self._panels: Array | None = None
         self.width = _padded(len(y.x))
 
     def lists(self, rows: Array, price: Array, lists: Lists) -> None:
         """Make the lists of `rows` (ascending int64) anew, for prices >= 0."""
-        self.scanned += len(rows)
         with threads.single_blas():
             if not self.direct:
                 weak = self._products(rows, price, lists)
-                if len(rows) == len(self.x.x) and 2 * len(weak) > len(rows):
-                    self.direct = True
+                if 2 * len(weak) < len(rows):
+                    return
+                self.direct = len(rows) == len(self.x.x)
                 rows = weak
-            if len(rows):
-                self._direct(rows, price, lists)
+            self.direct_lists(rows, price, lists)
 
     def _products(self, rows: Array, price: Array, lists: Lists) -> Array:
         b, q = self.y.priced(self.cost, price)
@@ -177,7 +175,8 @@ class Scan:
         cost = len(rows) * self.width * (0.3 + 0.015 * self.x.x.shape[1])
         return np.concatenate(threads.run(work, threads.spans(len(rows), size), cost))
 
-    def _direct(self, rows: Array, price: Array, lists: Lists) -> None:
+    def direct_lists(self, rows: Array, price: Array, lists: Lists) -> None:
+        """`lists` from sums of float64 differences, whose bounds are exact to rounding."""
         if self._panels is None:
             self._panels = panels(self.y.x)
         padded = np.full(self.width, np.inf)
