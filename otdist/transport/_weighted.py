@@ -27,7 +27,7 @@ from otdist.transport._solution import Solution, Watch
 
 SMALL = 40_000  # up to so many arcs: simplex over all arcs
 TURN = 4  # more columns than so many times the rows: the columns choose
-THIN = 150  # up to so many columns and more than TURN times the rows: prices of samples, then simplex over all arcs
+THIN = 256  # up to so many columns and more than TURN times the rows: prices of samples, then simplex over all arcs
 RATIO = 4  # of a problem to its coarse one
 CACHED = 16  # cheapest arcs cached of each row, and violators taken of each row
 ANCHORS = 6
@@ -221,6 +221,13 @@ class Basis:
             if self.pivots > MOST_PIVOTS * (self.n + self.m):
                 watch.stopped = "max_iter"
                 return False
+
+    def flows(self) -> tuple[Array, Array, Array]:
+        """The arcs of the tree that carry mass."""
+        nodes = np.flatnonzero(self.tree.flow[:-1] > 0).astype(np.int32)
+        above = self.tree.nodes[0, nodes]
+        rows, columns = np.minimum(nodes, above), np.maximum(nodes, above) - self.n
+        return rows, columns.astype(np.int32), self.tree.flow[nodes]
 
     def solution(self, a: Array, b: Array, unit: float, stopped: str, turned: bool = False) -> Solution:
         """The plan and the prices of the tree; `turned` if its rows are the caller's columns."""

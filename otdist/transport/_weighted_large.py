@@ -14,6 +14,7 @@ import numpy as np
 
 from otdist._arrays import Array
 from otdist.kernels import transport_auction as auction
+from otdist.kernels.network import Plan
 from otdist.kernels.rows_cached import scan
 from otdist.transport._solution import Watch
 from otdist.transport._weighted import (
@@ -83,7 +84,31 @@ def level(costs: Costs, masses: Masses, watch: Watch, depth: int, start: Any) ->
     order = np.argsort(-plan.mass, kind="stable")
     found = Basis(n, m, type(plan)(*(x[order] for x in plan)), estimates, costs.exact())
     found.bids = bids
-    return found, optimise(costs, found, watch, cache)
+    stopped = optimise(costs, found, watch, cache)
+    if depth == 0 and not stopped and not found.exact:
+        return polished(costs, found, watch, cache), watch.stopped
+    return found, stopped
+
+
+def polished(costs: Costs, found: Basis, watch: Watch, cache: Scanned) -> Basis:
+    """The basis again, from potentials near zero, where the value is lost in the rounding of those it has.
+
+    Clouds that nearly coincide have optimal potentials as small as the value: only components of the plan that meet by
+    empty arcs set them apart.
+    """
+    n, m = costs.shape
+    rows, columns, mass = found.flows()
+    plan = Plan(rows, columns, mass, costs.costs(rows, columns), np.empty(len(rows), np.bool_))
+    value = float(plan.costs @ plan.mass) / float(mass.sum())
+    if abs(value) >= 1e4 * found.slack or len(rows) == n + m - 1:
+        return found
+    again = Basis(n, m, plan, np.zeros(n), False)
+    again.bids = found.bids + found.pivots
+    unlimited, prices = np.full(n, np.inf), -again.potential[n : n + m]
+    for tile, places, rows in costs.tiles():
+        scan(tile, places, rows, prices, unlimited, *cache)
+    stopped = optimise(costs, again, watch, cache)
+    return found if stopped or again.slack >= found.slack else again
 
 
 def start_plan(
