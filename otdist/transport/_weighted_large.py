@@ -34,11 +34,12 @@ from otdist.transport._weighted import (
     Costs,
     Masses,
     Stored,
+    bounded,
     complete,
     lend,
     new_plan,
 )
-from otdist.transport._weighted_small import bounded, gather, optimum, representatives
+from otdist.transport._weighted_small import gather, optimum, representatives
 
 
 class Scanned(NamedTuple):
@@ -159,7 +160,7 @@ def optimise(costs: Costs, found: Basis, watch: Watch, cache: Scanned) -> str:
         looked = True
         potential = found.potential
         prices = potential[n : n + m]
-        limits = potential[:n] - found.slack * (1.0 if found.exact else 4.0)
+        limits = potential[:n] - (found.slack * (1.0 if found.exact else 4.0) + costs.noise)
         for tile, places, rows in costs.tiles():
             scan(tile, places, rows, prices, limits, *cache)
             if watch.stop("pricing", found.bids + found.pivots):
@@ -184,12 +185,12 @@ def coarse_prices(costs: Costs, masses: Masses, watch: Watch, depth: int) -> Arr
     anchors = random.choice(m, min(ANCHORS, m), replace=False), random.choice(n, min(ANCHORS, n), replace=False)
     of_rows = costs.part(np.arange(n), np.sort(anchors[0]))
     of_columns = costs.part(np.sort(anchors[1]), np.arange(m)).T
-    C = bounded(costs.part(S, T))
+    less = costs.less(S, T)
     small = Masses(gather(bounded(of_rows), S, masses.a), gather(bounded(of_columns), T, masses.b), 1.0)
-    if C.size <= 2 * SMALL:
-        found, _ = optimum(C, small, watch)
+    if isinstance(less, Stored) and less.matrix.size <= 2 * SMALL:
+        found, _ = optimum(less.matrix, small, watch)
     else:
-        found, _ = level(Stored(C), small, watch, depth + 1, None)
+        found, _ = level(less, small, watch, depth + 1, None)
     prices = np.full(m, -np.inf)
     value = np.empty(m)
     u = found.potential[: len(S)]
