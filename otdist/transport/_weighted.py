@@ -27,7 +27,7 @@ from otdist.transport._solution import Solution, Watch
 
 SMALL = 40_000  # up to so many arcs: simplex over all arcs
 TURN = 4  # more columns than so many times the rows: the columns choose
-THIN = 150  # up to so many columns and more than TURN times the rows: prices of samples, then simplex over all arcs
+THIN = 256  # up to so many columns and more than TURN times the rows: prices of samples, then simplex over all arcs
 RATIO = 4  # of a problem to its coarse one
 CACHED = 16  # cheapest arcs cached of each row, and violators taken of each row
 ANCHORS = 6
@@ -48,6 +48,7 @@ class Costs(Protocol):
     """A matrix of costs, stored or made on the fly."""
 
     shape: tuple[int, int]
+    noise: float  # two readings of a cost may differ by this
 
     def tiles(self) -> Iterator[tuple[Array, Array, Array]]:
         """(tile, places, rows) over all rows: row rows[t] lies at tile[places[t]]."""
@@ -57,6 +58,9 @@ class Costs(Protocol):
 
     def part(self, rows: Array, columns: Array) -> Array:
         """The submatrix."""
+
+    def less(self, rows: Array, columns: Array) -> Costs:
+        """The submatrix, nothing in it forbidden."""
 
     def costs(self, rows: Array, columns: Array) -> Array:
         """Costs of arcs."""
@@ -68,16 +72,17 @@ class Costs(Protocol):
 class Stored:
     """Costs in memory."""
 
+    noise = 0.0
+
     def __init__(self, C: Array) -> None:
         self.matrix = lend(C)
         self.shape: tuple[int, int] = (C.shape[0], C.shape[1])
-        self._all = np.arange(len(C), dtype=np.int32)
 
     def tiles(self) -> Iterator[tuple[Array, Array, Array]]:
+        rows = np.arange(self.shape[0], dtype=np.int32)
         size = max(1, 20_000_000 // self.shape[1])
-        for start in range(0, len(self._all), size):
-            rows = self._all[start : start + size]
-            yield self.matrix, rows, rows
+        for start in range(0, len(rows), size):
+            yield self.matrix, rows[start : start + size], rows[start : start + size]
 
     def tile(self, rows: Array) -> tuple[Array, Array]:
         return self.matrix, rows
@@ -85,12 +90,25 @@ class Stored:
     def part(self, rows: Array, columns: Array) -> Array:
         return self.matrix[rows[:, None], columns]
 
+    def less(self, rows: Array, columns: Array) -> Costs:
+        return Stored(bounded(self.part(rows, columns)))
+
     def costs(self, rows: Array, columns: Array) -> Array:
         found: Array = self.matrix[rows, columns]
         return found
 
     def exact(self) -> bool:
         return integral(self.matrix)
+
+
+def bounded(C: Array) -> Array:
+    """Forbidden arcs at a large finite cost: a coarse problem must have a solution."""
+    forbidden = np.isinf(C)
+    if forbidden.any():
+        allowed = C[~forbidden]
+        low, high = (allowed.min(), allowed.max()) if len(allowed) else (0.0, 0.0)
+        C = np.where(forbidden, high + 2.0 * (high - low) + abs(high), C)
+    return C
 
 
 def integral(C: Array) -> bool:
@@ -221,6 +239,13 @@ class Basis:
             if self.pivots > MOST_PIVOTS * (self.n + self.m):
                 watch.stopped = "max_iter"
                 return False
+
+    def flows(self) -> tuple[Array, Array, Array]:
+        """The arcs of the tree that carry mass."""
+        nodes = np.flatnonzero(self.tree.flow[:-1] > 0).astype(np.int32)
+        above = self.tree.nodes[0, nodes]
+        rows, columns = np.minimum(nodes, above), np.maximum(nodes, above) - self.n
+        return rows, columns.astype(np.int32), self.tree.flow[nodes]
 
     def solution(self, a: Array, b: Array, unit: float, stopped: str, turned: bool = False) -> Solution:
         """The plan and the prices of the tree; `turned` if its rows are the caller's columns."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from otdist._arrays import Array
 from otdist.kernels import transport_auction as auction
+from otdist.kernels.network import Plan
 from otdist.kernels.rows_cached import scan
 from otdist.transport._solution import Watch
 from otdist.transport._weighted import (
@@ -33,11 +34,12 @@ from otdist.transport._weighted import (
     Costs,
     Masses,
     Stored,
+    bounded,
     complete,
     lend,
     new_plan,
 )
-from otdist.transport._weighted_small import bounded, gather, optimum, representatives
+from otdist.transport._weighted_small import gather, optimum, representatives
 
 
 class Scanned(NamedTuple):
@@ -83,7 +85,31 @@ def level(costs: Costs, masses: Masses, watch: Watch, depth: int, start: Any) ->
     order = np.argsort(-plan.mass, kind="stable")
     found = Basis(n, m, type(plan)(*(x[order] for x in plan)), estimates, costs.exact())
     found.bids = bids
-    return found, optimise(costs, found, watch, cache)
+    stopped = optimise(costs, found, watch, cache)
+    if depth == 0 and not stopped and not found.exact:
+        return polished(costs, found, watch, cache), watch.stopped
+    return found, stopped
+
+
+def polished(costs: Costs, found: Basis, watch: Watch, cache: Scanned) -> Basis:
+    """The basis again, from potentials near zero, where the value is lost in the rounding of those it has.
+
+    Clouds that nearly coincide have optimal potentials as small as the value: only components of the plan that meet by
+    empty arcs set them apart.
+    """
+    n, m = costs.shape
+    rows, columns, mass = found.flows()
+    plan = Plan(rows, columns, mass, costs.costs(rows, columns), np.empty(len(rows), np.bool_))
+    value = float(plan.costs @ plan.mass) / float(mass.sum())
+    if abs(value) >= 1e4 * found.slack or len(rows) == n + m - 1:
+        return found
+    again = Basis(n, m, plan, np.zeros(n), False)
+    again.bids = found.bids + found.pivots
+    unlimited, prices = np.full(n, np.inf), -again.potential[n : n + m]
+    for tile, places, rows in costs.tiles():
+        scan(tile, places, rows, prices, unlimited, *cache)
+    stopped = optimise(costs, again, watch, cache)
+    return found if stopped or again.slack >= found.slack else again
 
 
 def start_plan(
@@ -134,7 +160,7 @@ def optimise(costs: Costs, found: Basis, watch: Watch, cache: Scanned) -> str:
         looked = True
         potential = found.potential
         prices = potential[n : n + m]
-        limits = potential[:n] - found.slack * (1.0 if found.exact else 4.0)
+        limits = potential[:n] - (found.slack * (1.0 if found.exact else 4.0) + costs.noise)
         for tile, places, rows in costs.tiles():
             scan(tile, places, rows, prices, limits, *cache)
             if watch.stop("pricing", found.bids + found.pivots):
@@ -159,12 +185,12 @@ def coarse_prices(costs: Costs, masses: Masses, watch: Watch, depth: int) -> Arr
     anchors = random.choice(m, min(ANCHORS, m), replace=False), random.choice(n, min(ANCHORS, n), replace=False)
     of_rows = costs.part(np.arange(n), np.sort(anchors[0]))
     of_columns = costs.part(np.sort(anchors[1]), np.arange(m)).T
-    C = bounded(costs.part(S, T))
+    less = costs.less(S, T)
     small = Masses(gather(bounded(of_rows), S, masses.a), gather(bounded(of_columns), T, masses.b), 1.0)
-    if C.size <= 2 * SMALL:
-        found, _ = optimum(C, small, watch)
+    if isinstance(less, Stored) and less.matrix.size <= 2 * SMALL:
+        found, _ = optimum(less.matrix, small, watch)
     else:
-        found, _ = level(Stored(C), small, watch, depth + 1, None)
+        found, _ = level(less, small, watch, depth + 1, None)
     prices = np.full(m, -np.inf)
     value = np.empty(m)
     u = found.potential[: len(S)]

@@ -11,7 +11,7 @@ import numpy as np
 
 from otdist._arrays import Array
 from otdist.transport._solution import Watch
-from otdist.transport._weighted import ANCHORS, BATCH, RATIO, SMALL, Basis, Masses, Stored, complete, lend, new_plan
+from otdist.transport._weighted import ANCHORS, BATCH, RATIO, SMALL, Basis, Masses, Stored, bounded, complete, lend, new_plan
 
 NONE = np.empty(0, np.uint32)
 PRICED = 512  # arcs, about, that are looked at for each pivot
@@ -58,16 +58,6 @@ def representatives(random: np.random.Generator, mass: Array) -> Array:
     count = len(mass)
     heavy = np.flatnonzero(mass > 16.0 * (float(mass.sum()) / count))
     return np.unique(np.concatenate([random.choice(count, max(1, count // RATIO), replace=False), heavy]))
-
-
-def bounded(C: Array) -> Array:
-    """Forbidden arcs at a large finite cost: a coarse problem must have a solution."""
-    forbidden = np.isinf(C)
-    if forbidden.any():
-        allowed = C[~forbidden]
-        low, high = (allowed.min(), allowed.max()) if len(allowed) else (0.0, 0.0)
-        C = np.where(forbidden, high + 2.0 * (high - low) + abs(high), C)
-    return C
 
 
 def gather(embedding: Array, chosen: Array, mass: Array) -> Array:
