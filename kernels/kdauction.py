@@ -89,6 +89,7 @@ def invert(I, lists, members):
                 lists[I[j, q] + 1] += 1
     for i in range(1, len(lists)):
         lists[i] += lists[i - 1]
+    total = lists[len(lists) - 1]
     for j in range(m - 1, -1, -1):
         for q in range(k):
             if I[j, q] >= 0:
@@ -97,7 +98,7 @@ def invert(I, lists, members):
     # every start now lies one place too late
     for i in range(len(lists) - 1):
         lists[i] = lists[i + 1]
-    lists[len(lists) - 1] = m * k
+    lists[len(lists) - 1] = total
 
 
 @kernel
@@ -128,7 +129,7 @@ def release_cached(J, C, L, price, eps, row_to_col, col_to_row, paid, stack):
             best = L[i]
             for q in range(k):
                 best = min(best, C[i, q] + price[J[i, q]])
-            if paid[i] + price[j] > best + eps:
+            if paid[i] + price[j] > best + eps[i]:
                 row_to_col[i] = -1
                 col_to_row[j] = -1
         if row_to_col[i] < 0:
@@ -176,7 +177,7 @@ def bid(tag, X, Y, where, price, nodes, scale, J, C, L, eps, row_to_col, col_to_
             L[i] = values[k - 1]
             fresh = True
         j = J[i, at]
-        price[j] += second - best + eps
+        price[j] += second - best + eps[i]
         bids += 1
         loser = col_to_row[j]
         col_to_row[j], row_to_col[i], paid[i] = i, j, C[i, at]
