@@ -129,7 +129,7 @@ def release_cached(J, C, L, price, eps, row_to_col, col_to_row, paid, stack):
             best = L[i]
             for q in range(k):
                 best = min(best, C[i, q] + price[J[i, q]])
-            if paid[i] + price[j] > best + eps[i]:
+            if paid[i] + price[j] > best + eps:
                 row_to_col[i] = -1
                 col_to_row[j] = -1
         if row_to_col[i] < 0:
@@ -177,7 +177,7 @@ def bid(tag, X, Y, where, price, nodes, scale, J, C, L, eps, row_to_col, col_to_
             L[i] = values[k - 1]
             fresh = True
         j = J[i, at]
-        price[j] += second - best + eps[i]
+        price[j] += second - best + eps
         bids += 1
         loser = col_to_row[j]
         col_to_row[j], row_to_col[i], paid[i] = i, j, C[i, at]

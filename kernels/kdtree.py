@@ -19,7 +19,6 @@ Measured on one AVX-512 core, n = 100,000 in the plane, squared distances: order
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -259,21 +258,21 @@ def search(tag, x, Y, price, nodes, scale, guess, k, values, js, heap, bounds, z
 
 
 @kernel
-def nearest(tag, X, i0, i1, Y, where, price, nodes, scale, J, V, values, js, heap, bounds, z, both, eight):
+def nearest(tag, X, i0, i1, below, Y, where, price, nodes, scale, J, V, values, js, heap, bounds, z, both, eight):
     """Rows i0:i1 of J and V: columns and values of the least reduced costs, ascending. where (n, d): the points again.
 
-    The columns of a row bound what the next row, its neighbour, must look for.
+    Only those below `below` (n,) or (1,) count, J is -1 where they are fewer. The columns of a row bound what the next
+    row, its neighbour, must look for.
     """
     k = J.shape[1]
     for i in range(i0, i1):
         x = X[i]
-        guess = np.inf
-        if i > i0:
-            guess = -np.inf
-            for q in range(k):
+        guess = -np.inf if i > i0 else np.inf
+        for q in range(k):
+            if i > i0:
                 j = js[q]
-                guess = max(guess, between(tag, x, where[j]) + price[j])
-            guess += MARGIN * (abs(guess) + scale)
+                guess = max(guess, between(tag, x, where[j]) + price[j] if j >= 0 else np.inf)
+        guess = min(guess + MARGIN * (abs(guess) + scale), below[min(i, len(below) - 1)])
         search(tag, x, Y, price, nodes, scale, guess, k, values, js, heap, bounds, z, both, eight)
         for q in range(k):
             J[i, q], V[i, q] = js[q], values[q]
@@ -320,13 +319,15 @@ class Tree:
         heap, bounds = np.empty(64, np.int64), np.empty(64)
         return np.empty(k), np.empty(k, np.int32), heap, bounds, np.empty(d), np.empty(2), np.empty(LEAF)
 
-    def nearest(self, tag: Any, X: Array, k: int, stop: Callable[[int], bool] | None = None) -> tuple[Array, Array]:
+    def nearest(self, tag: Any, X: Array, k: int, below: Array | None = None) -> tuple[Array, Array]:
         """(n, k) columns and values of the least c(x, y_j) + p_j, ascending."""
         J, V = np.empty((len(X), k), np.int32), np.empty((len(X), k))
 
+        limit = np.array([np.inf]) if below is None else below
+
         def work(i0: int, i1: int) -> None:
             nearest(
-                tag, X, i0, i1, self.Y, self.where, self.price, self.nodes, self.scale, J, V, *self.scratch(k)
+                tag, X, i0, i1, limit, self.Y, self.where, self.price, self.nodes, self.scale, J, V, *self.scratch(k)
             )
 
         threads.run(work, threads.spans(len(X), SEARCHED), SEARCH * len(X))
