@@ -1,0 +1,73 @@
+"""Optimal assignment of the rows of a cost matrix to its columns: the choice of engine.
+
+    few rows, or few for the columns    Jonker-Volgenant, whole in one kernel, as long as its paths are short
+    else                                auction with falling eps, then a c-transform that judges it
+    not proved optimal                  shortest augmenting paths from the auction's prices
+
+The auction is the fast part and may get lost in price wars; the paths are the sure part. Integer costs end with integer
+potentials and no gap.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import numpy as np
+
+from otdist._arrays import Array
+from otdist.kernels import threads
+from otdist.kernels.pricing import largest_integer
+from otdist.kernels.small import solve_problems
+from otdist.transport._auction import Auction, impossible, start_prices
+from otdist.transport._solution import Solution, Watch
+
+# Jonker-Volgenant begins up to so many rows or one in so many columns; from some size it gives up after so many steps
+# a row.
+SMALL, PATIENT, FLAT, STEPS = 500, 200, 8, 16
+# Nanoseconds of an entry of a small problem; pieces of a batch, whatever the number of threads.
+ENTRY, PIECES = 10.0, 32
+
+
+def solve(C: Array, watch: Watch, start: Array | None = None) -> Solution:
+    """Match every row of C (n, m), n <= m, to a column of its own at the least total cost; +inf forbids a pair.
+
+    start: column potentials of an earlier, similar problem. ValueError if no complete matching exists.
+    """
+    n, m = C.shape
+    if n <= SMALL or FLAT * n <= m:
+        patient = n <= PATIENT or FLAT * n <= m
+        cols, f, g = np.empty((1, n), np.int64), np.empty((1, n)), np.zeros((1, m))
+        if n == 0 or _whole(C[None], cols, f, g, 0, 1, sys.maxsize if patient else STEPS * n):
+            return Solution(np.arange(n), cols[0], np.ones(n), g[0], n, "Jonker-Volgenant")
+    auction = Auction(C, start_prices(C) if start is None else -start, largest_integer(C))
+    done = auction.run(watch)
+    if auction.bad >= 0:
+        raise impossible(C, auction.bad, np.zeros(0, np.int64))
+    if done and auction.judge():
+        return auction.solution("auction", "")
+    return auction.settle(watch) if watch.stopped else auction.finish(watch)
+
+
+def solve_batch(C: Array) -> tuple[Array, Array, Array]:
+    """Columns (b, n) and potentials f (b, n), g (b, m) of problems C (b, n, m), n <= m, spread over threads."""
+    b, n, m = C.shape
+    cols, f, g = np.empty((b, n), np.int64), np.empty((b, n)), np.zeros((b, m))
+    if C.size == 0:
+        return cols, f, g
+
+    def tile(b0: int, b1: int) -> None:
+        _whole(C, cols, f, g, b0, b1, sys.maxsize)
+
+    threads.run(tile, threads.spans(b, math.ceil(b / PIECES)), ENTRY * C.size)
+    return cols, f, g
+
+
+def _whole(C: Array, cols: Array, f: Array, g: Array, b0: int, b1: int, steps: int) -> bool:
+    """Jonker-Volgenant on problems b0 ... b1 - 1; False if `steps` did not do."""
+    n, m = C.shape[1:]
+    free, order, via, row = np.empty(n, np.int64), *np.empty((3, m), np.int64)
+    bad = solve_problems(C, b0, b1, steps, cols, row, f, g, free, np.empty(m), via, order, np.empty(m))
+    if bad >= 0 and cols[bad, 0] < -1:
+        raise impossible(C[bad], int(free[0]), order[: -2 - cols[bad, 0]], bad if len(C) > 1 else None)
+    return bool(bad < 0)

@@ -1,0 +1,284 @@
+"""The auction for one large assignment problem: prices to start from, phases, judgement, shortest paths as the way out.
+
+Everything is square in here: a problem with fewer rows than columns gets rows that cost nothing, which exist only as an
+index beyond C. Their matches are the free columns, and their potential is the least price, which ends as 0.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from otdist._arrays import Array
+from otdist.kernels.assignment import bid, release
+from otdist.kernels.augment import augment
+from otdist.kernels.pricing import c_transform, c_transform_columns
+from otdist.kernels.rowcache import KEPT, scratch
+from otdist.transport._solution import Solution, Watch
+
+# Gap of the answer, relative to its value; that of coarse problems, whose prices only start a finer one.
+TOLERANCE, COARSE = 1e-10, 1e-4
+# Coarse problems: every how many-th row is taken, down to how many. They pay where a pilot of that many rows needs more
+# than so many bids a row, which is where prices are far from those of the first guess.
+RATIO, PILOT, HARD = 4, 192, 30
+# eps: of the first phase relative to the spread of the values a row keeps; its fall; the slack of a bound in eps. Powers
+# of two, less one: with integer costs all prices are then multiples of the last eps.
+FIRST, FALL, SLACK = 0.1, 8.0, 31.0
+# How far one bid may raise a price, in eps.
+REACH = 1024.0
+# A phase is cut off at so many bids and readings per row; a compiled piece does as many as take some 0.05 s.
+BIDS, READS = 1000, 60
+# The first phase gets less of both; if that does not do, eps was too small for how far the prices are off, and rises.
+FIRST_BIDS, FIRST_READS, CLIMBS = 30, 4, 6
+PIECE_BIDS, PIECE_ENTRIES = 500_000, 1 << 25
+# The rounding of a long sum stays below this times the sum of the absolute terms.
+ROUNDING = 8 * float(np.finfo(np.float64).eps)
+EXACT = 2.0**52
+
+
+class Auction:
+    """State of an auction on C (n, m), n <= m, with m rows of which m - n are empty.
+
+    largest: the largest |c_ij| of integer costs, -1 for others.
+    """
+
+    def __init__(self, C: Array, prices: Array, largest: float = -1.0) -> None:
+        self.n, self.m = C.shape
+        m, k = self.m, min(KEPT, self.m)
+        self.C, self.empty = C, np.zeros(m if m > self.n else 0)
+        self.p = np.array(prices)
+        self.cols, self.costs = np.zeros((m, k), np.int32), np.full((m, k), np.inf)
+        self.bound = np.full(m, -np.inf)
+        self.col, self.row = np.full(m, -1), np.full(m, -1)
+        self.paid, self.stack = np.zeros(m), np.empty(m, np.int64)
+        self._matches = (self.p, self.cols, self.costs, self.bound, self.col, self.row, self.paid, self.stack)
+        self.bids = self.reads = 0
+        self.largest = largest
+        self.bad = -1
+        # Integer costs: the last eps, small enough that m matches within (1 + slack) eps differ by less than 1.
+        self.unit = 2.0 ** -(math.ceil(math.log2(m)) + 6) if largest >= 0 else 0.0
+        if self.unit:
+            self.p[:] = np.rint(self.p / self.unit) * self.unit
+
+    def run(self, watch: Watch, tolerance: float = TOLERANCE) -> bool:
+        """Phases down to an eps that gives this relative gap. False: cut off, stopped, or a row had no finite cost."""
+        eps, first, climbs = self._first_eps(), True, 0
+        while True:
+            last = self._last_eps(tolerance)
+            eps = max(eps, last)
+            if self.unit:
+                eps = max(2.0 ** math.floor(math.log2(eps)), self.unit)
+            if self._phase(eps, watch, first and climbs < CLIMBS):
+                if eps <= last or self._gap() <= self._enough(tolerance):
+                    return True
+                eps, first = eps / FALL, False
+            elif watch.stopped or self.bad >= 0 or not first or climbs == CLIMBS:
+                return False
+            else:
+                eps, climbs = eps * FALL, climbs + 1
+
+    def _gap(self) -> float:
+        """An upper bound of the gap that costs no reading of C."""
+        return float(release(*self._matches, math.inf, 0.0)[1])
+
+    def _enough(self, tolerance: float) -> float:
+        """The gap to reach: 0.9 of what is allowed at the end, where all roundings count."""
+        if self.unit:
+            return 0.5
+        terms = np.abs(self.paid).sum() + 2.0 * np.abs(self.p).sum()
+        return 0.9 * max(tolerance * abs(float(self.paid.sum())), ROUNDING * float(terms))
+
+    def _last_eps(self, tolerance: float) -> float:
+        return max(self.unit, self._enough(tolerance) / (self.m * (1 + SLACK)), 1e-300)
+
+    def _first_eps(self) -> float:
+        rows = np.linspace(0, self.n - 1, min(self.n, 32)).astype(np.int64)
+        values = self.C[rows] + self.p
+        k = min(KEPT, self.m - 1)
+        values.partition((0, k), axis=1)
+        values = values[np.isfinite(values[:, k])]
+        spread = values[:, k] - values[:, 0]
+        mean = float(spread.mean()) if len(spread) else 0.0
+        return mean * FIRST if mean > 0 else self._scale()
+
+    def _scale(self) -> float:
+        """A number of the size of the costs that matter."""
+        finite = self.C[:: max(1, self.n // 32)]
+        finite = np.abs(finite[np.isfinite(finite)])
+        return (float(finite.mean()) if finite.size else 0.0) * 1e-3 or 1.0
+
+    def _phase(self, eps: float, watch: Watch, first: bool) -> bool:
+        """Match all rows to within (1 + SLACK) eps of their best; False if that takes too much."""
+        top = int(release(*self._matches, eps, SLACK * eps)[0])
+        bids, reads = (FIRST_BIDS * self.m, FIRST_READS * self.m) if first else (BIDS * self.m, READS * self.m)
+        piece = max(16, PIECE_ENTRIES // self.m)
+        work = scratch(self.m)
+        while top:
+            top, made, read, self.bad = bid(
+                self.C, self.empty, *self._matches, top, eps, SLACK * eps, REACH * eps,
+                min(bids, PIECE_BIDS), min(reads, piece), *work,
+            )  # fmt: skip
+            self.bids += made
+            self.reads += read
+            bids, reads = bids - made, reads - read
+            if self.bad >= 0 or (top and (bids <= 0 or reads <= 0)):
+                return False
+            if watch.stop("auction", self.bids, unplaced=top / self.m, eps=eps):
+                return top == 0
+        return True
+
+    def judge(self) -> bool:
+        """Whether the prices prove the matches optimal; integer ones become integers that leave no gap."""
+        self._shift()
+        if self.unit:
+            return self._round()
+        self.p[self.col[self.n :]] = 0.0
+        f = c_transform(self.C, -self.p)
+        gap = math.fsum(self.paid[: self.n]) - math.fsum(f) + math.fsum(self.p)
+        return gap <= self._allowed(f)
+
+    def _shift(self) -> None:
+        """Prices of a rectangular problem are >= 0: the potential of its empty rows, the least price, is 0."""
+        if self.n < self.m:
+            self.p -= self.p.min()
+
+    def _allowed(self, f: Array) -> float:
+        terms = float(np.abs(self.p).sum() + np.abs(f).sum() + np.abs(self.paid[: self.n]).sum())
+        return max(TOLERANCE * abs(math.fsum(f) - math.fsum(self.p)), ROUNDING * terms)
+
+    def _round(self) -> bool:
+        """Integer prices without a gap, if the gap is below 1.
+
+        Let u_i <= c_ij + p_j, with a gap d_i on matched pairs and sum d < 1. For every t, floor(u_i + t) <=
+        c_ij + floor(p_j + t), and matched pairs are tight unless an integer lies in (u_i + t, u_i + t + d_i]. That forbids an
+        interval of length d_i of t modulo 1, so some t is left, and the upper end of an interval is one.
+        """
+        if self.largest + float(np.abs(self.p).max()) >= EXACT * self.unit:
+            self.p = np.floor(self.p)
+            return False
+        u = np.concatenate([c_transform(self.C, -self.p), np.zeros(self.m - self.n)])
+        d = self.paid + self.p[self.col] - u
+        if not d.sum() < 1.0:
+            self.p = np.floor(self.p)
+            return False
+        ends = -u - np.floor(-u)
+        starts = ends - d
+        order = np.argsort(np.concatenate([starts, starts + 1.0]))
+        reach = np.maximum.accumulate(np.concatenate([ends, ends + 1.0])[order])
+        before = np.searchsorted(np.concatenate([starts, starts + 1.0])[order], ends, side="right") - 1
+        t = ends[np.argmax(reach[before] <= ends)]
+        self.p = np.floor(self.p + t)
+        return True
+
+    def finish(self, watch: Watch) -> Solution:
+        """Shortest augmenting paths for all rows whose match the prices do not prove."""
+        self._shift()
+        n, m = self.n, self.m
+        f = c_transform(self.C, -self.p)
+        share = 0.0 if self.unit else 0.1 * self._allowed(f) / m
+        best = np.concatenate([f, np.zeros(m - n)]) + share
+        held = np.flatnonzero(self.col >= 0)
+        loose = held[self.paid[held] + self.p[self.col[held]] > best[held]]
+        self.row[self.col[loose]], self.col[loose] = -1, -1
+        for i in np.flatnonzero(self.col < 0):
+            open_columns = np.flatnonzero(self.row < 0)
+            costs = (self.C[i, open_columns] if i < n else 0.0) + self.p[open_columns]
+            j = int(np.argmin(costs))
+            if costs[j] <= best[i]:
+                self.col[i], self.row[open_columns[j]] = open_columns[j], i
+        if self._paths(watch):
+            self._shift()
+            self.p[self.col[n:]] = 0.0
+            return self.solution("auction, then shortest augmenting paths", "")
+        return self.settle(watch)
+
+    def _paths(self, watch: Watch | None) -> bool:
+        """Match all free rows; False if told to stop."""
+        m, at = self.m, 0
+        free, g = np.flatnonzero(self.col < 0), -self.p
+        order = np.empty(m, np.int64)
+        work = (np.empty(m), np.empty(m, np.int64), order, np.empty(m))
+        piece = max(1, PIECE_ENTRIES // m)
+        while at < len(free):
+            at, steps, tree = augment(self.C, self.empty, free, at, piece, g, self.col, self.row, *work)
+            self.bids += steps
+            self.p = -g
+            if tree >= 0:
+                raise impossible(self.C, int(free[at]), order[:tree])
+            if watch is not None and watch.stop("augmenting paths", self.bids, unplaced=(len(free) - at) / m):
+                return at == len(free)
+        return True
+
+    def settle(self, watch: Watch) -> Solution:
+        """Complete the matches by any means, for the caller wants an answer now."""
+        self._shift()
+        real = self.col[: self.n]
+        self.row[self.col[self.n :]] = -1
+        self.col[self.n :] = -1
+        for i in np.flatnonzero(real < 0):
+            open_columns = np.flatnonzero(self.row < 0)
+            j = int(np.argmin(self.C[i, open_columns]))
+            if self.C[i, open_columns[j]] < np.inf:
+                self.col[i], self.row[open_columns[j]] = open_columns[j], i
+        if (real < 0).any():
+            self.col[self.n :] = np.flatnonzero(self.row < 0)[: self.m - self.n]
+            self.row[self.col[self.n :]] = np.arange(self.n, self.m)
+            self._paths(None)
+        return self.solution("auction", watch.stopped)
+
+    def solution(self, solver: str, stopped: str) -> Solution:
+        n = self.n
+        return Solution(np.arange(n), self.col[:n].copy(), np.ones(n), -self.p, self.bids, solver, stopped)
+
+
+def start_prices(C: Array) -> Array:
+    """Prices to start from: column minima, or c-transforms of the potentials of a random quarter, found in the same way."""
+    n, m = C.shape
+    if min(n, m) >= 2 * PILOT:
+        rng = np.random.default_rng(n)
+        pilot = _part(C, rng, PILOT / n)[0]
+        trial = Auction(pilot, _first_prices(pilot))
+        if not trial.run(Watch(), COARSE) or trial.bids > HARD * trial.m:
+            part, rows = _part(C, rng, 1 / RATIO)
+            auction = Auction(part, start_prices(part))
+            if auction.run(Watch(), COARSE):
+                auction._shift()
+                f = c_transform(part, -auction.p)
+                if np.isfinite(f).all():
+                    g = c_transform_columns(C, f, rows)
+                    g = np.where(np.isfinite(g), g, 0.0)
+                    return -g if n == m else -np.minimum(g, 0.0)
+    return _first_prices(C)
+
+
+def _first_prices(C: Array) -> Array:
+    if len(C) < C.shape[1]:
+        return np.zeros(C.shape[1])
+    g = c_transform_columns(C, np.zeros(len(C)))
+    return np.where(np.isfinite(g), -g, 0.0)
+
+
+def _part(C: Array, rng: Any, share: float) -> tuple[Array, Array]:
+    """A random submatrix with this share of rows and of columns, and which rows these are."""
+    rows, cols = (np.sort(rng.choice(k, max(1, int(share * k)), replace=False)) for k in C.shape)
+    return np.ascontiguousarray(C[rows][:, cols]), rows
+
+
+def impossible(C: Array, row: int, cols: Array, problem: int | None = None) -> ValueError:
+    """Hall's theorem in words: `row` and those matched to `cols` have finite costs in these columns only."""
+    where = "" if problem is None else f" of problem {problem}"
+    if len(cols) == 0:
+        return ValueError(
+            f"row {row}{where} has no finite cost, so it cannot be matched; give each row a column that it may take"
+        )
+    outside = np.ones(C.shape[1], bool)
+    outside[cols] = False
+    inside = np.flatnonzero(~np.isfinite(C[:, outside]).any(axis=1))
+    some = ", ".join(map(str, inside[:5])) + (", ..." if len(inside) > 5 else "")
+    columns = "1 column" if len(cols) == 1 else f"{len(cols)} columns"
+    return ValueError(
+        f"row {row}{where} cannot be matched: {len(inside)} rows ({some}) have finite costs in {columns} only, so no "
+        f"complete matching exists; allow more pairs"
+    )
