@@ -18,8 +18,10 @@ from otdist._arrays import Array
 
 HALF_ULP = 2.0**-53
 # Where the value is small against the terms it is made of, as with potentials of both signs that cancel, the gap cannot
-# fall below their rounding: this much of their sum of sizes.
+# fall below their rounding: this much of their sum of sizes. Nor can it fall below what the rounding of the masses is
+# worth: totals that agree to the last bit say no more than half an ulp of the total about where it lies.
 FLOOR = 2.0**-46
+MASS_FLOOR = 2.0**-50
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Certificate:
     lower: float
     upper: float
     size: float  # sum of the absolute values of all terms
+    reach: float  # total mass times the largest potentials of both sides, where there is mass
     marginal_error: float  # sum of |marginal of P - a| and of |marginal of P - b|
 
     @property
@@ -38,7 +41,8 @@ class Certificate:
 
     def proves(self, tolerance: float) -> bool:
         """Whether the gap is within `tolerance` of the value, or within rounding."""
-        return self.gap <= max(tolerance * max(abs(self.lower), abs(self.upper)), FLOOR * self.size)
+        rounding = max(FLOOR * self.size, MASS_FLOOR * self.reach)
+        return self.gap <= max(tolerance * max(abs(self.lower), abs(self.upper)), rounding)
 
 
 def certify(
@@ -53,7 +57,8 @@ def certify(
     _, low, _, dual = _dot((a, f), (b, g))
     rounded = 0.0 if integral and _whole(f) and _whole(g) else HALF_ULP * float(a @ np.abs(f))
     lower = low if rounded == 0.0 else math.nextafter(low - rounded, -math.inf)
-    return Certificate(value, lower, upper, primal + dual, float(off_a.sum() + off_b.sum()))
+    reach = float(a.sum()) * sum(float(np.max(np.abs(t), where=w > 0.0, initial=0.0)) for t, w in ((f, a), (g, b)))
+    return Certificate(value, lower, upper, primal + dual, reach, float(off_a.sum() + off_b.sum()))
 
 
 def _whole(x: Array) -> bool:

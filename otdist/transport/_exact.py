@@ -18,6 +18,7 @@ from otdist.transport._problem import Problem
 from otdist.transport._solution import Solution, Watch
 
 ON_FAIL = ("warn", "raise", "ignore")
+_COSTS = ("value", "lower", "upper", "size", "reach")
 _STOPS = {"max_iter": Status.MAX_ITER, "time_limit": Status.TIME_LIMIT, "callback": Status.CALLBACK}
 
 
@@ -115,9 +116,9 @@ def _judged(answer: Answer, limits: Limits, log_unit: float) -> Answer:
     found = answer.certificate
     status = Status.OPTIMAL if found.proves(limits.tolerance) else _STOPS.get(answer.solution.stopped, Status.GAP)
     if log_unit:
-        with np.errstate(over="ignore", under="ignore"):
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             unit = np.exp2(log_unit)
-            found = replace(found, **{k: float(getattr(found, k) * unit) for k in ("value", "lower", "upper", "size")})
+            found = replace(found, **{name: float(getattr(found, name) * unit) for name in _COSTS})
             answer = replace(answer, f=answer.f * unit, g=answer.g * unit)
         if not math.isfinite(found.value):
             raise ValueError("costs: the value leaves the range of float64; divide points or costs by a common factor")

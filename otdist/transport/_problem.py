@@ -159,9 +159,9 @@ class Points:
             from otdist.transport import line
 
             return line.solve(self.x[:, 0], self.y[:, 0], a, b, costs.power(self.cost))
-        from otdist.transport import _weighted
+        from otdist.transport._weighted_points import solve_points
 
-        return _weighted.solve_points(self.x, self.y, self.cost, a, b, watch, start)
+        return solve_points(self.x, self.y, self.cost, a, b, watch, start)
 
 
 def _integral(x: Array) -> bool:
