@@ -2,8 +2,8 @@
 
 Rows bid for columns at prices p >= those of before (Bertsekas 1979, 1988). A free row takes the column of least
 c_ij + p_j and raises its price by the gap to the second least plus eps; who held it is free again. So every match
-satisfies c_ij + p_j <= min_l (c_il + p_l) + eps, and once all are matched sum c is within n eps of the optimal value. eps falls
-from phase to phase; a phase starts with the matches of the one before that still satisfy this.
+satisfies c_ij + p_j <= min_l (c_il + p_l) + eps, and once all are matched sum c is within n eps of the optimal value.
+eps falls from phase to phase; a phase starts with the matches of the one before that still satisfy this.
 
 Each row bids from its cache (`rowcache`), whose columns not kept cost `bound` or more. Where the bound could matter the
 row is read again, and that reading is nearly all of the work. So the bound gets a slack proportional to eps: matches
@@ -26,7 +26,7 @@ from otdist.kernels.rowcache import minimum, nearest
 
 @kernel
 def release(p, cols, costs, bound, col, row, paid, stack, eps, slack):
-    """Free the rows whose column is no longer within eps + slack of the best: (how many rows are free, sum of excesses).
+    """Free the rows whose column is no longer within eps + slack of the best: (number of free rows, sum of excesses).
 
     With slack 0 the sum of c_ij + p_j less the best is an upper bound of the duality gap.
     """
@@ -53,7 +53,9 @@ def release(p, cols, costs, bound, col, row, paid, stack, eps, slack):
 
 
 @kernel
-def bid(C, empty, p, cols, costs, bound, col, row, paid, stack, top, eps, slack, reach, bids, reads, least, value, place):
+def bid(
+    C, empty, p, cols, costs, bound, col, row, paid, stack, top, eps, slack, reach, bids, reads, least, value, place
+):  # fmt: skip
     """Bid until no row of stack[:top] is left, or `bids` or `reads` are spent: (top, bids, reads, row without costs).
 
     The last is -1 if all is well. `reach` bounds the rise of a price, which a row with one column would make infinite.

@@ -2,10 +2,10 @@
 
 Reduced costs c_ij - f_i - g_j are >= 0 and 0 on matched pairs. From a free row Dijkstra's algorithm grows the tree of
 shortest alternating paths, column by column, until it reaches a free column at distance mu; lowering g_j by
-mu - d_j on the columns of the tree keeps all reduced costs >= 0 and makes the path tight, and flipping the path matches the
-row (Tomizawa 1971, Edmonds & Karp 1972; Jonker & Volgenant 1987). f_i is never stored: on a matched row it is
-c_ij - g_j of its column. If no column can be reached any more, the rows of the tree are one more than the columns they
-have finite costs in: by Hall's theorem nothing matches them all.
+mu - d_j on the columns of the tree keeps all reduced costs >= 0 and makes the path tight, and flipping the path
+matches the row (Tomizawa 1971, Edmonds & Karp 1972; Jonker & Volgenant 1987). f_i is never stored: on a matched row
+it is c_ij - g_j of its column. If no column can be reached any more, the rows of the tree are one more than the
+columns they have finite costs in: by Hall's theorem nothing matches them all.
 
 Each step reads a row and the distances once; among equal distances free columns go first, so that ties end a search.
 Integer costs and potentials stay integers: below 2^52 the answer is exact.

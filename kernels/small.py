@@ -1,11 +1,12 @@
 """Small assignment problems, whole, many to a call: Jonker & Volgenant (1987) with vectorised steps.
 
-Column reduction: g_j = min_i c_ij, and each column takes its row if that is still free. Row reduction, twice over the free
-rows: a row takes its best column and lowers g there by the gap to the second best, as far as it may; who is displaced
-bids on. Both keep f_i + g_j <= c_ij with equality on matched pairs; shortest augmenting paths match the rest. With
-fewer rows than columns g starts at 0 and only falls on matched columns, so it is 0 on free ones.
+Column reduction: g_j = min_i c_ij, and each column takes its row if that is still free. Row reduction, twice over the
+free rows: a row takes its best column and lowers g there by the gap to the second best, as far as it may; who is
+displaced bids on. Both keep f_i + g_j <= c_ij with equality on matched pairs; shortest augmenting paths match the rest.
+With fewer rows than columns g starts at 0 and only falls on matched columns, so it is 0 on free ones.
 
-Measured on one AVX-512 core, uniform costs, per problem: see `docs/assignment.md`.
+Measured on one AVX-512 core, 64 x 64, per problem: uniform costs 28 us, squared distances of Gaussian points 50 (16
+coordinates) and 180 us (2 coordinates, where paths are long); reading the costs once takes 0.6.
 """
 
 from __future__ import annotations
@@ -94,11 +95,10 @@ def _reduce_rows(C, free, count, g, col, row, distance):
 
 @kernel
 def solve_problems(C, b0, b1, steps, col, row, f, g, free, distance, via, order, level):
-    """Problems b0 ... b1 - 1: columns of the rows into col (B, n), potentials into f and g. Returns -1 if all went well.
+    """Problems b0 ... b1 - 1: columns of the rows into col (B, n), potentials into f and g. Returns -1 if it did all.
 
-    Else it returns the problem at which it ended: where row free[0] cannot be matched and col[b, 0] = -2 - t, t being the
-    number of columns of its tree, order[:t]; or where `steps` of the paths were used up, and col[b] has free rows, but
-    col[b, 0] >= -1 and col and g are a start for others.
+    Else the problem b at which it ended: where row free[0] cannot be matched and col[b, 0] = -2 - t, t being the number
+    of columns of its tree, order[:t]; or, with col[b, 0] >= -1, where the `steps` of the paths were used up.
     """
     n, m = C.shape[1], C.shape[2]
     for b in range(b0, b1):

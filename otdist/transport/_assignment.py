@@ -16,10 +16,11 @@ import sys
 import numpy as np
 
 from otdist._arrays import Array
+from otdist._evaluate import lend
 from otdist.kernels import threads
 from otdist.kernels.pricing import largest_integer
 from otdist.kernels.small import solve_problems
-from otdist.transport._auction import Auction, impossible, start_prices
+from otdist.transport._auction import FIRST, WARM, Auction, impossible, start_prices
 from otdist.transport._solution import Solution, Watch
 
 # Jonker-Volgenant begins up to so many rows or one in so many columns; from some size it gives up after so many steps
@@ -34,6 +35,7 @@ def solve(C: Array, watch: Watch, start: Array | None = None) -> Solution:
 
     start: column potentials of an earlier, similar problem. ValueError if no complete matching exists.
     """
+    C = lend(C)
     n, m = C.shape
     if n <= SMALL or FLAT * n <= m:
         patient = n <= PATIENT or FLAT * n <= m
@@ -41,12 +43,18 @@ def solve(C: Array, watch: Watch, start: Array | None = None) -> Solution:
         if n == 0 or _whole(C[None], cols, f, g, 0, 1, sys.maxsize if patient else STEPS * n):
             return Solution(np.arange(n), cols[0], np.ones(n), g[0], n, "Jonker-Volgenant")
     auction = Auction(C, start_prices(C) if start is None else -start, largest_integer(C))
-    done = auction.run(watch)
+    paths = "shortest augmenting paths"
+    if auction.spread() == 0.0 and auction.finish(watch, STEPS * m):
+        return auction.solution(paths)  # most rows see ties, and equal distances make short paths
+    done = not watch.stopped and auction.run(watch, first_eps=FIRST if start is None else WARM)
     if auction.bad >= 0:
         raise impossible(C, auction.bad, np.zeros(0, np.int64))
     if done and auction.judge():
-        return auction.solution("auction", "")
-    return auction.settle(watch) if watch.stopped else auction.finish(watch)
+        return auction.solution("auction")
+    if not watch.stopped and not auction.finish(watch) and not watch.stopped:
+        auction.restart()
+        auction.finish(watch)
+    return auction.settle(watch) if watch.stopped else auction.solution(f"auction, then {paths}")
 
 
 def solve_batch(C: Array) -> tuple[Array, Array, Array]:
@@ -55,6 +63,7 @@ def solve_batch(C: Array) -> tuple[Array, Array, Array]:
     cols, f, g = np.empty((b, n), np.int64), np.empty((b, n)), np.zeros((b, m))
     if C.size == 0:
         return cols, f, g
+    C = lend(C)
 
     def tile(b0: int, b1: int) -> None:
         _whole(C, cols, f, g, b0, b1, sys.maxsize)

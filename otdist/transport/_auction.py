@@ -23,9 +23,11 @@ TOLERANCE, COARSE = 1e-10, 1e-4
 # Coarse problems: every how many-th row is taken, down to how many. They pay where a pilot of that many rows needs more
 # than so many bids a row, which is where prices are far from those of the first guess.
 RATIO, PILOT, HARD = 4, 192, 30
-# eps: of the first phase relative to the spread of the values a row keeps; its fall; the slack of a bound in eps. Powers
-# of two, less one: with integer costs all prices are then multiples of the last eps.
+# eps: of the first phase relative to the spread of the values a row keeps; its fall; the slack of a bound in eps. A
+# power of two and an integer: with integer costs all prices are multiples of the last eps.
 FIRST, FALL, SLACK = 0.1, 8.0, 31.0
+# The same of the first phase from prices of an earlier problem.
+WARM = 0.001
 # How far one bid may raise a price, in eps.
 REACH = 1024.0
 # A phase is cut off at so many bids and readings per row; a compiled piece does as many as take some 0.05 s.
@@ -58,13 +60,15 @@ class Auction:
         self.largest = largest
         self.bad = -1
         # Integer costs: the last eps, small enough that m matches within (1 + slack) eps differ by less than 1.
-        self.unit = 2.0 ** -(math.ceil(math.log2(m)) + 6) if largest >= 0 else 0.0
+        self.unit = math.ldexp(1.0, -math.ceil(math.log2(m)) - 6) if largest >= 0 else 0.0
         if self.unit:
             self.p[:] = np.rint(self.p / self.unit) * self.unit
 
-    def run(self, watch: Watch, tolerance: float = TOLERANCE) -> bool:
+    def run(self, watch: Watch, tolerance: float = TOLERANCE, first_eps: float = FIRST) -> bool:
         """Phases down to an eps that gives this relative gap. False: cut off, stopped, or a row had no finite cost."""
-        eps, first, climbs = self._first_eps(), True, 0
+        self.col[:] = self.row[:] = -1
+        self.bound[:] = -np.inf
+        eps, first, climbs = first_eps * self.spread() or self._scale(), True, 0
         while True:
             last = self._last_eps(tolerance)
             eps = max(eps, last)
@@ -87,21 +91,20 @@ class Auction:
         """The gap to reach: 0.9 of what is allowed at the end, where all roundings count."""
         if self.unit:
             return 0.5
-        terms = np.abs(self.paid).sum() + 2.0 * np.abs(self.p).sum()
-        return 0.9 * max(tolerance * abs(float(self.paid.sum())), ROUNDING * float(terms))
+        terms = float(np.abs(self.paid).sum() + 2.0 * np.abs(self.p).sum())
+        return max(0.9 * tolerance * abs(float(self.paid.sum())), 0.9 * ROUNDING * terms)
 
     def _last_eps(self, tolerance: float) -> float:
-        return max(self.unit, self._enough(tolerance) / (self.m * (1 + SLACK)), 1e-300)
+        return float(max(self.unit, self._enough(tolerance) / (self.m * (1 + SLACK)), 1e-300))
 
-    def _first_eps(self) -> float:
+    def spread(self) -> float:
+        """How far the values that a row keeps are apart, on average over some rows."""
         rows = np.linspace(0, self.n - 1, min(self.n, 32)).astype(np.int64)
         values = self.C[rows] + self.p
         k = min(KEPT, self.m - 1)
         values.partition((0, k), axis=1)
         values = values[np.isfinite(values[:, k])]
-        spread = values[:, k] - values[:, 0]
-        mean = float(spread.mean()) if len(spread) else 0.0
-        return mean * FIRST if mean > 0 else self._scale()
+        return float((values[:, k] - values[:, 0]).mean()) if len(values) else 0.0
 
     def _scale(self) -> float:
         """A number of the size of the costs that matter."""
@@ -126,18 +129,21 @@ class Auction:
             if self.bad >= 0 or (top and (bids <= 0 or reads <= 0)):
                 return False
             if watch.stop("auction", self.bids, unplaced=top / self.m, eps=eps):
-                return top == 0
+                return not top
         return True
 
     def judge(self) -> bool:
         """Whether the prices prove the matches optimal; integer ones become integers that leave no gap."""
         self._shift()
-        if self.unit:
-            return self._round()
+        return self._round() if self.unit else self._proved()
+
+    def _proved(self) -> bool:
+        """Whether the gap is as small as it has to be, once free columns have price 0."""
+        self._shift()
         self.p[self.col[self.n :]] = 0.0
         f = c_transform(self.C, -self.p)
         gap = math.fsum(self.paid[: self.n]) - math.fsum(f) + math.fsum(self.p)
-        return gap <= self._allowed(f)
+        return bool(gap <= (0.0 if self.unit else self._allowed(f)))
 
     def _shift(self) -> None:
         """Prices of a rectangular problem are >= 0: the potential of its empty rows, the least price, is 0."""
@@ -152,16 +158,16 @@ class Auction:
         """Integer prices without a gap, if the gap is below 1.
 
         Let u_i <= c_ij + p_j, with a gap d_i on matched pairs and sum d < 1. For every t, floor(u_i + t) <=
-        c_ij + floor(p_j + t), and matched pairs are tight unless an integer lies in (u_i + t, u_i + t + d_i]. That forbids an
-        interval of length d_i of t modulo 1, so some t is left, and the upper end of an interval is one.
+        c_ij + floor(p_j + t), and matched pairs are tight unless an integer lies in (u_i + t, u_i + t + d_i]. That
+        forbids an interval of length d_i of t modulo 1, so some t is left, and the upper end of an interval is one.
         """
         if self.largest + float(np.abs(self.p).max()) >= EXACT * self.unit:
-            self.p = np.floor(self.p)
+            self.p[:] = np.floor(self.p)
             return False
         u = np.concatenate([c_transform(self.C, -self.p), np.zeros(self.m - self.n)])
         d = self.paid + self.p[self.col] - u
         if not d.sum() < 1.0:
-            self.p = np.floor(self.p)
+            self.p[:] = np.floor(self.p)
             return False
         ends = -u - np.floor(-u)
         starts = ends - d
@@ -169,46 +175,53 @@ class Auction:
         reach = np.maximum.accumulate(np.concatenate([ends, ends + 1.0])[order])
         before = np.searchsorted(np.concatenate([starts, starts + 1.0])[order], ends, side="right") - 1
         t = ends[np.argmax(reach[before] <= ends)]
-        self.p = np.floor(self.p + t)
+        self.p[:] = np.floor(self.p + t)
         return True
 
-    def finish(self, watch: Watch) -> Solution:
-        """Shortest augmenting paths for all rows whose match the prices do not prove."""
+    def finish(self, watch: Watch, steps: int | None = None) -> bool:
+        """Shortest augmenting paths for rows whose match the prices do not prove; False: it did not do."""
         self._shift()
         n, m = self.n, self.m
         f = c_transform(self.C, -self.p)
         share = 0.0 if self.unit else 0.1 * self._allowed(f) / m
-        best = np.concatenate([f, np.zeros(m - n)]) + share
+        best = np.concatenate([np.where(f < np.inf, f + share, -np.inf), np.full(m - n, share)])
         held = np.flatnonzero(self.col >= 0)
         loose = held[self.paid[held] + self.p[self.col[held]] > best[held]]
         self.row[self.col[loose]], self.col[loose] = -1, -1
+        open_column = self.row < 0
         for i in np.flatnonzero(self.col < 0):
-            open_columns = np.flatnonzero(self.row < 0)
-            costs = (self.C[i, open_columns] if i < n else 0.0) + self.p[open_columns]
-            j = int(np.argmin(costs))
-            if costs[j] <= best[i]:
-                self.col[i], self.row[open_columns[j]] = open_columns[j], i
-        if self._paths(watch):
-            self._shift()
-            self.p[self.col[n:]] = 0.0
-            return self.solution("auction, then shortest augmenting paths", "")
-        return self.settle(watch)
+            tight = (self.C[i] + self.p if i < n else self.p) <= best[i]
+            tight &= open_column
+            j = int(tight.argmax())
+            if tight[j]:
+                self.col[i], self.row[j], open_column[j] = j, i, False
+        if not self._paths(watch, steps):
+            return False
+        self.paid[:n] = self.C[np.arange(n), self.col[:n]]
+        return self._proved()
 
-    def _paths(self, watch: Watch | None) -> bool:
-        """Match all free rows; False if told to stop."""
-        m, at = self.m, 0
+    def restart(self) -> None:
+        """Forget all, for prices that have been high have lost the digits of low costs."""
+        self.p[:] = _first_prices(self.C)
+        self.col[:] = self.row[:] = -1
+
+    def _paths(self, watch: Watch | None, steps: int | None = None) -> bool:
+        """Match all free rows; False if told to stop or after so many steps."""
+        m, at, end = self.m, 0, None if steps is None else self.bids + steps
         free, g = np.flatnonzero(self.col < 0), -self.p
         order = np.empty(m, np.int64)
         work = (np.empty(m), np.empty(m, np.int64), order, np.empty(m))
         piece = max(1, PIECE_ENTRIES // m)
         while at < len(free):
-            at, steps, tree = augment(self.C, self.empty, free, at, piece, g, self.col, self.row, *work)
-            self.bids += steps
-            self.p = -g
+            at, made, tree = augment(self.C, self.empty, free, at, piece, g, self.col, self.row, *work)
+            self.bids += made
+            self.p[:] = -g
             if tree >= 0:
                 raise impossible(self.C, int(free[at]), order[:tree])
             if watch is not None and watch.stop("augmenting paths", self.bids, unplaced=(len(free) - at) / m):
-                return at == len(free)
+                return bool(at == len(free))
+            if end is not None and self.bids > end:
+                return bool(at == len(free))
         return True
 
     def settle(self, watch: Watch) -> Solution:
@@ -228,19 +241,19 @@ class Auction:
             self._paths(None)
         return self.solution("auction", watch.stopped)
 
-    def solution(self, solver: str, stopped: str) -> Solution:
+    def solution(self, solver: str, stopped: str = "") -> Solution:
         n = self.n
         return Solution(np.arange(n), self.col[:n].copy(), np.ones(n), -self.p, self.bids, solver, stopped)
 
 
 def start_prices(C: Array) -> Array:
-    """Prices to start from: column minima, or c-transforms of the potentials of a random quarter, found in the same way."""
+    """Prices to start from: column minima, or c-transforms of the potentials of a random quarter, found likewise."""
     n, m = C.shape
     if min(n, m) >= 2 * PILOT:
         rng = np.random.default_rng(n)
         pilot = _part(C, rng, PILOT / n)[0]
         trial = Auction(pilot, _first_prices(pilot))
-        if not trial.run(Watch(), COARSE) or trial.bids > HARD * trial.m:
+        if trial.spread() > 0.0 and (not trial.run(Watch(), COARSE) or trial.bids > HARD * trial.m):
             part, rows = _part(C, rng, 1 / RATIO)
             auction = Auction(part, start_prices(part))
             if auction.run(Watch(), COARSE):
