@@ -215,7 +215,7 @@ def test_any_costs(name: str, C: np.ndarray) -> None:
                 solve(C, Watch())
             return
         value = certified(C, solve(C, Watch()))
-        assert value == pytest.approx(expected, rel=1e-9, abs=1e-14 * max(1.0, float(np.abs(C[C < np.inf]).max())))
+        assert value == pytest.approx(expected, rel=1e-9, abs=1e-14 * max(1.0, float(np.abs(C[np.isfinite(C)]).max())))
 
 
 @pytest.mark.parametrize("n", [4, 300])
@@ -225,7 +225,7 @@ def test_impossible(engine: str, n: int) -> None:
     with pytest.raises(ValueError, match=r"row [012] cannot be matched: 3 rows \(0, 1, 2\) .* 2 columns only"):
         solve(C, Watch())
     C[1] = np.inf
-    with pytest.raises(ValueError, match="row 1 (has no finite cost|cannot be matched)"):
+    with pytest.raises(ValueError, match=r"row 1 (has no finite cost|cannot be matched)"):
         solve(C, Watch())
 
 
@@ -268,8 +268,8 @@ def test_the_callback_hears_of_progress() -> None:
     C = families(600)["gaussian"]()
     s = solve(C, Watch(callback=heard.append))
     certified(C, s)
-    assert {state["stage"] for state in heard} == {"auction"}
-    counts = [int(str(state["iterations"])) for state in heard]
+    assert {state["stage"] for state in heard} <= {"coarse auction", "auction"}
+    counts = [int(str(state["iterations"])) for state in heard if state["stage"] == "auction"]
     assert counts == sorted(counts)
     assert counts[-1] == s.iterations
 

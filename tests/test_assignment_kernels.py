@@ -62,7 +62,9 @@ def test_nearest_of_nothing() -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.one_of(st.integers(-3, 3).map(float), st.just(np.inf)), min_size=1, max_size=700), st.integers(1, 32))
+@given(
+    st.lists(st.one_of(st.integers(-3, 3).map(float), st.just(np.inf)), min_size=1, max_size=700), st.integers(1, 32)
+)
 def test_nearest_of_anything(row: list[float], k: int) -> None:
     check_kept(np.array(row), np.zeros(len(row)), min(k, len(row)))
 

@@ -49,7 +49,9 @@ def test_layouts(layout: str) -> None:
     assert np.array_equal(cols, expected[1])
 
 
-@pytest.mark.parametrize("shape", [(6, 5, 5), (2, 3, 4, 7), (2, 3, 7, 4), (0, 3, 3), (2, 0, 3), (2, 3, 0), (3, 210, 215)])
+@pytest.mark.parametrize(
+    "shape", [(6, 5, 5), (2, 3, 4, 7), (2, 3, 7, 4), (0, 3, 3), (2, 0, 3), (2, 3, 0), (3, 210, 215)]
+)
 @pytest.mark.parametrize("maximize", [False, True])
 def test_batches(shape: tuple[int, ...], maximize: bool) -> None:
     C = np.random.default_rng(shape).random(shape)

@@ -20,7 +20,7 @@ from otdist._evaluate import lend
 from otdist.kernels import threads
 from otdist.kernels.pricing import largest_integer
 from otdist.kernels.small import solve_problems
-from otdist.transport._auction import FIRST, WARM, Auction, impossible, start_prices
+from otdist.transport._auction import FIRST, WARM, Auction, coarse_prices, first_prices, impossible
 from otdist.transport._solution import Solution, Watch
 
 # Jonker-Volgenant begins up to so many rows or one in so many columns; from some size it gives up after so many steps
@@ -42,10 +42,16 @@ def solve(C: Array, watch: Watch, start: Array | None = None) -> Solution:
         cols, f, g = np.empty((1, n), np.int64), np.empty((1, n)), np.zeros((1, m))
         if n == 0 or _whole(C[None], cols, f, g, 0, 1, sys.maxsize if patient else STEPS * n):
             return Solution(np.arange(n), cols[0], np.ones(n), g[0], n, "Jonker-Volgenant")
-    auction = Auction(C, start_prices(C) if start is None else -start, largest_integer(C))
+    prices = first_prices(C) if start is None else -start
+    auction = Auction(C, prices, largest_integer(C))
     paths = "shortest augmenting paths"
-    if auction.spread() == 0.0 and auction.finish(watch, STEPS * m):
-        return auction.solution(paths)  # most rows see ties, and equal distances make short paths
+    if start is None and auction.easy():
+        if auction.finish(watch, STEPS * m):
+            return auction.solution(paths)
+        auction.reprice(prices)
+    if start is None and not watch.stopped:
+        coarse = coarse_prices(C, watch)
+        auction.reprice(prices if coarse is None else coarse)
     done = not watch.stopped and auction.run(watch, first_eps=FIRST if start is None else WARM)
     if auction.bad >= 0:
         raise impossible(C, auction.bad, np.zeros(0, np.int64))
