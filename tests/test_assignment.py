@@ -16,7 +16,7 @@ from otdist.transport import _assignment, _auction
 from otdist.transport._assignment import solve, solve_batch
 from otdist.transport._solution import Solution, Watch
 
-ENGINES = ["as chosen", "auction", "paths"]
+ENGINES = ["as chosen", "auction", "paths", "paths alone"]
 
 
 @pytest.fixture(params=ENGINES)
@@ -29,7 +29,10 @@ def force(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Send problems of every size to the auction, and cut it off if the paths are to do the work."""
     if engine != "as chosen":
         monkeypatch.setattr(_assignment, "SMALL", 0)
-        monkeypatch.setattr(_assignment, "FLAT", math.inf)
+        monkeypatch.setattr(_assignment, "ENTRIES", 0)
+        monkeypatch.setattr(_assignment, "WIDE", math.inf)
+    if engine == "paths alone":
+        monkeypatch.setattr(_assignment, "WIDE", 0.0)
     if engine == "paths":
         monkeypatch.setattr(_auction, "FIRST_BIDS", 1)
         monkeypatch.setattr(_auction, "CLIMBS", 1)

@@ -201,27 +201,57 @@ class Auction:
         held = np.flatnonzero(self.col >= 0)
         loose = held[self.paid[held] + self.p[self.col[held]] > best[held]]
         self.row[self.col[loose]], self.col[loose] = -1, -1
+        rows = m if self.p[self._unheld()].any() else n
+        if rows == n:
+            self._drop_empty()
         open_column = self.row < 0
-        for i in np.flatnonzero(self.col < 0):
+        for i in np.flatnonzero(self.col[:rows] < 0):
             tight = (self.C[i] + self.p if i < n else self.p) <= best[i]
             tight &= open_column
             j = int(tight.argmax())
             if tight[j]:
                 self.col[i], self.row[j], open_column[j] = j, i, False
-        if not self._paths(watch, steps):
+        if not self._paths(watch, rows, steps):
             return False
+        self.col[n:] = np.flatnonzero(self._unheld())
+        self.row[self.col[n:]] = np.arange(n, m)
         self.paid[:n] = self.C[np.arange(n), self.col[:n]]
         return self._proved()
+
+    def _unheld(self) -> Array:
+        """Which columns no row of C holds. If they all have price 0, the empty rows need no paths: they get the rest."""
+        free = np.ones(self.m, bool)
+        held = self.col[: self.n]
+        free[held[held >= 0]] = False
+        return free
+
+    def _drop_empty(self) -> None:
+        held = self.col[self.n :]
+        self.row[held[held >= 0]] = -1
+        self.col[self.n :] = -1
+
+    def adopt(self, cols: Array) -> None:
+        """Begin with these columns of the rows, -1 for none."""
+        rows = np.flatnonzero(cols >= 0)
+        self.col[rows], self.row[cols[rows]] = cols[rows], rows
+        self.paid[rows] = self.C[rows, cols[rows]]
+
+    def conclude(self, watch: Watch, solver: str) -> Solution:
+        """The solution by shortest augmenting paths, or what there is when the watch stops them."""
+        if not watch.stopped and not self.finish(watch) and not watch.stopped:
+            self.restart()
+            self.finish(watch)
+        return self.settle(watch) if watch.stopped else self.solution(solver)
 
     def restart(self) -> None:
         """Forget all, for prices that have been high have lost the digits of low costs."""
         self.reprice(first_prices(self.C))
         self.col[:] = self.row[:] = -1
 
-    def _paths(self, watch: Watch | None, steps: int | None = None) -> bool:
-        """Match all free rows; False if told to stop or after so many steps."""
+    def _paths(self, watch: Watch | None, rows: int, steps: int | None = None) -> bool:
+        """Match all of so many rows; False if told to stop or after so many steps."""
         m, at, end = self.m, 0, None if steps is None else self.bids + steps
-        free, g = np.flatnonzero(self.col < 0), -self.p
+        free, g = np.flatnonzero(self.col[:rows] < 0), -self.p
         order = np.empty(m, np.int64)
         work = (np.empty(m), np.empty(m, np.int64), order, np.empty(m))
         piece = max(1, PIECE_ENTRIES // m)
@@ -241,17 +271,13 @@ class Auction:
         """Complete the matches by any means, for the caller wants an answer now."""
         self._shift()
         real = self.col[: self.n]
-        self.row[self.col[self.n :]] = -1
-        self.col[self.n :] = -1
+        self._drop_empty()
         for i in np.flatnonzero(real < 0):
             open_columns = np.flatnonzero(self.row < 0)
             j = int(np.argmin(self.C[i, open_columns]))
             if self.C[i, open_columns[j]] < np.inf:
                 self.col[i], self.row[open_columns[j]] = open_columns[j], i
-        if (real < 0).any():
-            self.col[self.n :] = np.flatnonzero(self.row < 0)[: self.m - self.n]
-            self.row[self.col[self.n :]] = np.arange(self.n, self.m)
-            self._paths(None)
+        self._paths(None, self.n)
         return self.solution("auction", watch.stopped)
 
     def solution(self, solver: str, stopped: str = "") -> Solution:
