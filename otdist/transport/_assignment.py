@@ -24,8 +24,8 @@ from otdist.kernels.small import solve_problems
 from otdist.transport._auction import FIRST, WARM, Auction, coarse_prices, first_prices, impossible
 from otdist.transport._solution import Solution, Watch
 
-# Jonker-Volgenant begins up to so many rows, and up to so many entries if columns stay free; it gives up after so many
-# steps a row, unless the rows are few.
+# Jonker-Volgenant begins up to so many rows, and up to so many entries if columns stay free; beyond so many rows of a
+# square problem it gives up after so many steps a row.
 SMALL, ENTRIES, PATIENT, STEPS = 500, 1 << 25, 200, 16
 # From so many columns a row on, the paths are short and the auction is not for it.
 WIDE = 1.5
@@ -42,7 +42,7 @@ def solve(C: Array, watch: Watch, start: Array | None = None) -> Solution:
     n, m = C.shape
     cols, f, g = np.full((1, n), -1), np.empty((1, n)), np.zeros((1, m))
     if n <= SMALL or (n < m and n * m <= ENTRIES):
-        steps = sys.maxsize if n <= PATIENT else STEPS * n
+        steps = sys.maxsize if n <= (PATIENT if n == m else SMALL) else STEPS * n
         if n == 0 or _whole(C[None], cols, f, g, 0, 1, steps):
             return Solution(np.arange(n), cols[0], np.ones(n), g[0], n, "Jonker-Volgenant")
     if m >= WIDE * n:

@@ -219,7 +219,7 @@ class Auction:
         return self._proved()
 
     def _unheld(self) -> Array:
-        """Which columns no row of C holds. If they all have price 0, the empty rows need no paths: they get the rest."""
+        """Columns that no row of C holds. If they all have price 0, the empty rows need no paths: they get the rest."""
         free = np.ones(self.m, bool)
         held = self.col[: self.n]
         free[held[held >= 0]] = False
