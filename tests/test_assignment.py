@@ -205,7 +205,7 @@ def problems(draw: st.DrawFn) -> np.ndarray:
     return np.array(draw(st.lists(entries, min_size=n * m, max_size=n * m))).reshape(n, m)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(C=problems())
 @pytest.mark.parametrize("name", ENGINES)
 def test_any_costs(name: str, C: np.ndarray) -> None:
@@ -271,6 +271,7 @@ def test_the_callback_hears_of_progress() -> None:
     C = families(600)["gaussian"]()
     s = solve(C, Watch(callback=heard.append))
     certified(C, s)
+    assert s.solver == "auction"
     assert {state["stage"] for state in heard} <= {"coarse auction", "auction"}
     counts = [int(str(state["iterations"])) for state in heard if state["stage"] == "auction"]
     assert counts == sorted(counts)
