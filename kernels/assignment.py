@@ -12,8 +12,9 @@ readings (five times fewer in two dimensions), and the last phase is run with an
 
 A row beyond those of C is an `empty` one: it costs nothing anywhere. They make a rectangular problem square.
 
-Measured on one AVX-512 core, n = 4000: a bid 35 ns, a reading 7 us, 1.2 (uniform costs) to 6 (points of the plane)
-readings a row in all.
+Measured on one AVX-512 core, n = 4000, to a relative gap of 1e-10: a bid 0.15 us, a reading 7 us (2.7 if it were for
+memory alone); per row 22 bids and 1.0 readings with uniform costs, 31 and 2.1 between points in 16 or 64 dimensions,
+105 and 4.3 in the plane.
 """
 
 from __future__ import annotations

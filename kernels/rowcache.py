@@ -3,7 +3,7 @@
 A row of an assignment asks again and again for the smallest and second smallest c_j + p_j while prices p rise. The k
 smallest at one moment, S, together with the next one, b = min over j not in S of c_j + p_j, answer for long: as prices
 only rise, min over j not in S of c_j + p_j >= b stays true, and S suffices while its second smallest is below b
-(Bertsekas & Tsitsiklis 1989 call such lists third best arcs).
+(the third best value of Bertsekas & Castanon 1989, with k for two).
 
 `nearest` finds S by minima of groups of eight: the groups are strided, so that the minima of 32 of them are plain
 vector operations, and k + 1 minima below a limit prove that the k smallest lie below it. The limit is found by
@@ -59,11 +59,11 @@ def _group_minima(row, p, least):
     for b in range(whole):
         c, q, out = row[b * SPAN :], p[b * SPAN :], least[b * LANES :]
         for t in range(LANES):
-            u = minimum(c[t] + q[t], c[t + 32] + q[t + 32])
-            v = minimum(c[t + 64] + q[t + 64], c[t + 96] + q[t + 96])
-            w = minimum(c[t + 128] + q[t + 128], c[t + 160] + q[t + 160])
-            x = minimum(c[t + 192] + q[t + 192], c[t + 224] + q[t + 224])
-            out[t] = minimum(minimum(u, v), minimum(w, x))
+            out[t] = np.inf
+        for d in range(0, SPAN, 2 * LANES):
+            for t in range(LANES):
+                pair = minimum(c[d + t] + q[d + t], c[d + LANES + t] + q[d + LANES + t])
+                out[t] = minimum(out[t], pair)
     count = whole * LANES
     for s in range(whole * SPAN, m, DEPTH):
         lowest = np.inf

@@ -1,8 +1,9 @@
 """Optimal assignment of the rows of a cost matrix to its columns: the choice of engine.
 
-    few rows, or few for the columns    Jonker-Volgenant, whole in one kernel, as long as its paths are short
-    else                                auction with falling eps, then a c-transform that judges it
-    not proved optimal                  shortest augmenting paths from the auction's prices
+    few rows, or fewer than columns    Jonker-Volgenant, whole in one kernel, as long as its paths are short
+    far fewer rows than columns        shortest augmenting paths from there
+    else                               auction with falling eps, then a c-transform that judges it
+    not proved optimal                 shortest augmenting paths from the auction's prices
 
 The auction is the fast part and may get lost in price wars; the paths are the sure part. Integer costs end with integer
 potentials and no gap.
@@ -20,12 +21,14 @@ from otdist._evaluate import lend
 from otdist.kernels import threads
 from otdist.kernels.pricing import largest_integer
 from otdist.kernels.small import solve_problems
-from otdist.transport._auction import FIRST, WARM, Auction, impossible, start_prices
+from otdist.transport._auction import FIRST, WARM, Auction, coarse_prices, first_prices, impossible
 from otdist.transport._solution import Solution, Watch
 
-# Jonker-Volgenant begins up to so many rows or one in so many columns; from some size it gives up after so many steps
-# a row.
-SMALL, PATIENT, FLAT, STEPS = 500, 200, 8, 16
+# Jonker-Volgenant begins up to so many rows, and up to so many entries if columns stay free; beyond so many rows of a
+# square problem it gives up after so many steps a row.
+SMALL, ENTRIES, PATIENT, STEPS = 500, 1 << 25, 200, 16
+# From so many columns a row on, the paths are short and the auction is not for it.
+WIDE = 1.5
 # Nanoseconds of an entry of a small problem; pieces of a batch, whatever the number of threads.
 ENTRY, PIECES = 10.0, 32
 
@@ -37,24 +40,30 @@ def solve(C: Array, watch: Watch, start: Array | None = None) -> Solution:
     """
     C = lend(C)
     n, m = C.shape
-    if n <= SMALL or FLAT * n <= m:
-        patient = n <= PATIENT or FLAT * n <= m
-        cols, f, g = np.empty((1, n), np.int64), np.empty((1, n)), np.zeros((1, m))
-        if n == 0 or _whole(C[None], cols, f, g, 0, 1, sys.maxsize if patient else STEPS * n):
+    cols, f, g = np.full((1, n), -1), np.empty((1, n)), np.zeros((1, m))
+    if n <= SMALL or (n < m and n * m <= ENTRIES):
+        steps = sys.maxsize if n <= (PATIENT if n == m else SMALL) else STEPS * n
+        if n == 0 or _whole(C[None], cols, f, g, 0, 1, steps):
             return Solution(np.arange(n), cols[0], np.ones(n), g[0], n, "Jonker-Volgenant")
-    auction = Auction(C, start_prices(C) if start is None else -start, largest_integer(C))
-    paths = "shortest augmenting paths"
-    if auction.spread() == 0.0 and auction.finish(watch, STEPS * m):
-        return auction.solution(paths)  # most rows see ties, and equal distances make short paths
+    if m >= WIDE * n:
+        auction = Auction(C, -g[0], largest_integer(C))
+        auction.adopt(cols[0])
+        return auction.conclude(watch, "shortest augmenting paths")
+    prices = first_prices(C) if start is None else -start
+    auction = Auction(C, prices, largest_integer(C))
+    if start is None and auction.easy():
+        if auction.finish(watch, STEPS * m):
+            return auction.solution("shortest augmenting paths")
+        auction.reprice(prices)
+    if start is None and not watch.stopped:
+        coarse = coarse_prices(C, watch)
+        auction.reprice(prices if coarse is None else coarse)
     done = not watch.stopped and auction.run(watch, first_eps=FIRST if start is None else WARM)
     if auction.bad >= 0:
         raise impossible(C, auction.bad, np.zeros(0, np.int64))
     if done and auction.judge():
         return auction.solution("auction")
-    if not watch.stopped and not auction.finish(watch) and not watch.stopped:
-        auction.restart()
-        auction.finish(watch)
-    return auction.settle(watch) if watch.stopped else auction.solution(f"auction, then {paths}")
+    return auction.conclude(watch, "auction, then shortest augmenting paths")
 
 
 def solve_batch(C: Array) -> tuple[Array, Array, Array]:

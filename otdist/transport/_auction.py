@@ -43,26 +43,28 @@ EXACT = 2.0**52
 class Auction:
     """State of an auction on C (n, m), n <= m, with m rows of which m - n are empty.
 
-    largest: the largest |c_ij| of integer costs, -1 for others.
+    largest: the largest |c_ij| of integer costs, -1 for others. stage: what it is called before a watch.
     """
 
-    def __init__(self, C: Array, prices: Array, largest: float = -1.0) -> None:
+    def __init__(self, C: Array, prices: Array, largest: float = -1.0, stage: str = "auction") -> None:
         self.n, self.m = C.shape
         m, k = self.m, min(KEPT, self.m)
         self.C, self.empty = C, np.zeros(m if m > self.n else 0)
-        self.p = np.array(prices)
+        self.p = np.empty(m)
         self.cols, self.costs = np.zeros((m, k), np.int32), np.full((m, k), np.inf)
         self.bound = np.full(m, -np.inf)
         self.col, self.row = np.full(m, -1), np.full(m, -1)
         self.paid, self.stack = np.zeros(m), np.empty(m, np.int64)
         self._matches = (self.p, self.cols, self.costs, self.bound, self.col, self.row, self.paid, self.stack)
         self.bids = self.reads = 0
-        self.largest = largest
+        self.largest, self.stage = largest, stage
         self.bad = -1
         # Integer costs: the last eps, small enough that m matches within (1 + slack) eps differ by less than 1.
         self.unit = math.ldexp(1.0, -math.ceil(math.log2(m)) - 6) if largest >= 0 else 0.0
-        if self.unit:
-            self.p[:] = np.rint(self.p / self.unit) * self.unit
+        self.reprice(prices)
+
+    def reprice(self, prices: Array) -> None:
+        self.p[:] = np.rint(prices / self.unit) * self.unit if self.unit else prices
 
     def run(self, watch: Watch, tolerance: float = TOLERANCE, first_eps: float = FIRST) -> bool:
         """Phases down to an eps that gives this relative gap. False: cut off, stopped, or a row had no finite cost."""
@@ -97,14 +99,25 @@ class Auction:
     def _last_eps(self, tolerance: float) -> float:
         return float(max(self.unit, self._enough(tolerance) / (self.m * (1 + SLACK)), 1e-300))
 
-    def spread(self) -> float:
-        """How far the values that a row keeps are apart, on average over some rows."""
+    def _sample(self) -> Array:
+        """c_ij + p_j of some rows, the least and the one after those that are kept in place."""
         rows = np.linspace(0, self.n - 1, min(self.n, 32)).astype(np.int64)
         values = self.C[rows] + self.p
-        k = min(KEPT, self.m - 1)
-        values.partition((0, k), axis=1)
-        values = values[np.isfinite(values[:, k])]
-        return float((values[:, k] - values[:, 0]).mean()) if len(values) else 0.0
+        values.partition((0, min(KEPT, self.m - 1)), axis=1)
+        return values
+
+    def spread(self) -> float:
+        """How far the values that a row keeps are apart, on average over some rows."""
+        values = self._sample()[:, [0, min(KEPT, self.m - 1)]]
+        values = values[np.isfinite(values[:, 1])]
+        return float((values[:, 1] - values[:, 0]).mean()) if len(values) else 0.0
+
+    def easy(self) -> bool:
+        """Whether augmenting paths from the first prices may be short.
+
+        Most rows see ties; or all of them are the best of their best column, as between clouds that nearly coincide.
+        """
+        return bool((self._sample()[:, 0] == 0.0).all()) or self.spread() == 0.0
 
     def _scale(self) -> float:
         """A number of the size of the costs that matter."""
@@ -128,7 +141,7 @@ class Auction:
             bids, reads = bids - made, reads - read
             if self.bad >= 0 or (top and (bids <= 0 or reads <= 0)):
                 return False
-            if watch.stop("auction", self.bids, unplaced=top / self.m, eps=eps):
+            if watch.stop(self.stage, self.bids, unplaced=top / self.m, eps=eps):
                 return not top
         return True
 
@@ -188,27 +201,57 @@ class Auction:
         held = np.flatnonzero(self.col >= 0)
         loose = held[self.paid[held] + self.p[self.col[held]] > best[held]]
         self.row[self.col[loose]], self.col[loose] = -1, -1
+        rows = m if self.p[self._unheld()].any() else n
+        if rows == n:
+            self._drop_empty()
         open_column = self.row < 0
-        for i in np.flatnonzero(self.col < 0):
+        for i in np.flatnonzero(self.col[:rows] < 0):
             tight = (self.C[i] + self.p if i < n else self.p) <= best[i]
             tight &= open_column
             j = int(tight.argmax())
             if tight[j]:
                 self.col[i], self.row[j], open_column[j] = j, i, False
-        if not self._paths(watch, steps):
+        if not self._paths(watch, rows, steps):
             return False
+        self.col[n:] = np.flatnonzero(self._unheld())
+        self.row[self.col[n:]] = np.arange(n, m)
         self.paid[:n] = self.C[np.arange(n), self.col[:n]]
         return self._proved()
 
+    def _unheld(self) -> Array:
+        """Columns that no row of C holds. If they all have price 0, the empty rows need no paths: they get the rest."""
+        free = np.ones(self.m, bool)
+        held = self.col[: self.n]
+        free[held[held >= 0]] = False
+        return free
+
+    def _drop_empty(self) -> None:
+        held = self.col[self.n :]
+        self.row[held[held >= 0]] = -1
+        self.col[self.n :] = -1
+
+    def adopt(self, cols: Array) -> None:
+        """Begin with these columns of the rows, -1 for none."""
+        rows = np.flatnonzero(cols >= 0)
+        self.col[rows], self.row[cols[rows]] = cols[rows], rows
+        self.paid[rows] = self.C[rows, cols[rows]]
+
+    def conclude(self, watch: Watch, solver: str) -> Solution:
+        """The solution by shortest augmenting paths, or what there is when the watch stops them."""
+        if not watch.stopped and not self.finish(watch) and not watch.stopped:
+            self.restart()
+            self.finish(watch)
+        return self.settle(watch) if watch.stopped else self.solution(solver)
+
     def restart(self) -> None:
         """Forget all, for prices that have been high have lost the digits of low costs."""
-        self.p[:] = _first_prices(self.C)
+        self.reprice(first_prices(self.C))
         self.col[:] = self.row[:] = -1
 
-    def _paths(self, watch: Watch | None, steps: int | None = None) -> bool:
-        """Match all free rows; False if told to stop or after so many steps."""
+    def _paths(self, watch: Watch | None, rows: int, steps: int | None = None) -> bool:
+        """Match all of so many rows; False if told to stop or after so many steps."""
         m, at, end = self.m, 0, None if steps is None else self.bids + steps
-        free, g = np.flatnonzero(self.col < 0), -self.p
+        free, g = np.flatnonzero(self.col[:rows] < 0), -self.p
         order = np.empty(m, np.int64)
         work = (np.empty(m), np.empty(m, np.int64), order, np.empty(m))
         piece = max(1, PIECE_ENTRIES // m)
@@ -228,17 +271,13 @@ class Auction:
         """Complete the matches by any means, for the caller wants an answer now."""
         self._shift()
         real = self.col[: self.n]
-        self.row[self.col[self.n :]] = -1
-        self.col[self.n :] = -1
+        self._drop_empty()
         for i in np.flatnonzero(real < 0):
             open_columns = np.flatnonzero(self.row < 0)
             j = int(np.argmin(self.C[i, open_columns]))
             if self.C[i, open_columns[j]] < np.inf:
                 self.col[i], self.row[open_columns[j]] = open_columns[j], i
-        if (real < 0).any():
-            self.col[self.n :] = np.flatnonzero(self.row < 0)[: self.m - self.n]
-            self.row[self.col[self.n :]] = np.arange(self.n, self.m)
-            self._paths(None)
+        self._paths(None, self.n)
         return self.solution("auction", watch.stopped)
 
     def solution(self, solver: str, stopped: str = "") -> Solution:
@@ -246,31 +285,36 @@ class Auction:
         return Solution(np.arange(n), self.col[:n].copy(), np.ones(n), -self.p, self.bids, solver, stopped)
 
 
-def start_prices(C: Array) -> Array:
-    """Prices to start from: column minima, or c-transforms of the potentials of a random quarter, found likewise."""
-    n, m = C.shape
-    if min(n, m) >= 2 * PILOT:
-        rng = np.random.default_rng(n)
-        pilot = _part(C, rng, PILOT / n)[0]
-        trial = Auction(pilot, _first_prices(pilot))
-        if trial.spread() > 0.0 and (not trial.run(Watch(), COARSE) or trial.bids > HARD * trial.m):
-            part, rows = _part(C, rng, 1 / RATIO)
-            auction = Auction(part, start_prices(part))
-            if auction.run(Watch(), COARSE):
-                auction._shift()
-                f = c_transform(part, -auction.p)
-                if np.isfinite(f).all():
-                    g = c_transform_columns(C, f, rows)
-                    g = np.where(np.isfinite(g), g, 0.0)
-                    return -g if n == m else -np.minimum(g, 0.0)
-    return _first_prices(C)
-
-
-def _first_prices(C: Array) -> Array:
+def first_prices(C: Array) -> Array:
+    """Column minima with the sign turned; 0 if columns may stay free."""
     if len(C) < C.shape[1]:
         return np.zeros(C.shape[1])
     g = c_transform_columns(C, np.zeros(len(C)))
     return np.where(np.isfinite(g), -g, 0.0)
+
+
+def coarse_prices(C: Array, watch: Watch) -> Array | None:
+    """c-transforms of the potentials of a random quarter, found likewise; None where a pilot does without."""
+    n, m = C.shape
+    if min(n, m) < 2 * PILOT:
+        return None
+    rng = np.random.default_rng(n)
+    pilot = _part(C, rng, PILOT / n)[0]
+    trial = Auction(pilot, first_prices(pilot))
+    if trial.spread() == 0.0 or (trial.run(Watch(), COARSE) and trial.bids <= HARD * trial.m):
+        return None
+    part, rows = _part(C, rng, 1 / RATIO)
+    prices = coarse_prices(part, watch)
+    auction = Auction(part, first_prices(part) if prices is None else prices, stage="coarse auction")
+    if watch.stopped or not auction.run(watch, COARSE):
+        return None
+    auction._shift()
+    f = c_transform(part, -auction.p)
+    if not np.isfinite(f).all():
+        return None
+    g = c_transform_columns(C, f, rows)
+    g = np.where(np.isfinite(g), g, 0.0)
+    return -g if n == m else -np.minimum(g, 0.0)
 
 
 def _part(C: Array, rng: Any, share: float) -> tuple[Array, Array]:
