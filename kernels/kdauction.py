@@ -18,7 +18,7 @@ from numba import njit
 
 from otdist.kernels.costs import between
 from otdist.kernels.jit import STRICT, kernel
-from otdist.kernels.kdtree import MARGIN, search
+from otdist.kernels.kdtree import MARGIN, TINY, search
 
 # A bid against L is taken if it raises the price by this share of what the cache alone would allow.
 WORTH = 0.5
@@ -168,7 +168,7 @@ def bid(tag, X, Y, where, price, nodes, scale, J, C, L, eps, row_to_col, col_to_
             guess = -np.inf
             for q in range(k):
                 guess = max(guess, C[i, q] + price[J[i, q]])
-            guess += MARGIN * (abs(guess) + scale)
+            guess += MARGIN * (abs(guess) + scale) + TINY
             search(tag, X[i], Y, price, nodes, scale, guess, k, values, js, heap, bounds, z, both, eight)
             searches += 1
             for q in range(k):

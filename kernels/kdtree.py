@@ -36,6 +36,8 @@ LEAF, FITTED = 8, 64
 ORDERED, SEARCHED = 1 << 16, 1 << 11
 # Unit roundoffs by which a bound of unit magnitude may be off, doubled for safety.
 MARGIN = 64 * 2.0**-52
+# What lifts a guess above the values it bounds, where all of them are 0.
+TINY = 1e-300
 # Nanoseconds of one search, roughly: whether to wake a thread.
 SEARCH = 1000.0
 
@@ -272,7 +274,7 @@ def nearest(tag, X, i0, i1, below, Y, where, price, nodes, scale, J, V, values, 
             if i > i0:
                 j = js[q]
                 guess = max(guess, between(tag, x, where[j]) + price[j] if j >= 0 else np.inf)
-        guess = min(guess + MARGIN * (abs(guess) + scale), below[min(i, len(below) - 1)])
+        guess = min(guess + MARGIN * (abs(guess) + scale) + TINY, below[min(i, len(below) - 1)])
         search(tag, x, Y, price, nodes, scale, guess, k, values, js, heap, bounds, z, both, eight)
         for q in range(k):
             J[i, q], V[i, q] = js[q], values[q]

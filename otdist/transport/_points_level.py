@@ -82,6 +82,9 @@ class Level:
         Then `deeper` more times the next ε. The columns `hint` are a perfect assignment: with it there always is one.
         """
         n, eps, below = len(self.X), start, None
+        if np.any(self.row_to_col < 0):
+            self.assign(hint)
+            kdauction.costs_of(self.tag, self.X, self.tree.where, self.row_to_col, self.paid)
         for _ in range(ROUNDS + 4 * deeper):
             if self.watch.stop("candidates", self.iterations, epsilon=eps):
                 return
