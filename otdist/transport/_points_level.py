@@ -131,7 +131,7 @@ class Level:
         via, arc, reached = np.empty(n, np.int32), np.empty(n, np.int64), np.empty(n, np.int32)
         scratch = np.full(n, np.inf), via, arc, reached, np.empty(arcs), np.empty(arcs, np.int32)
         while count > 0:
-            count, settled = shortest_paths.augment(*graph, eps, *held, self._stack, count, PIECE, *scratch)
+            count, settled = shortest_paths.augment(*graph, eps, *held, self._stack, count, PIECE, scratch)
             self.iterations += settled
             if self.watch.stop("shortest paths", self.iterations, epsilon=eps, unassigned=count / n):
                 return

@@ -6,8 +6,8 @@ next level costs what makes the best row of this one indifferent, p(y) = max_i u
 the cells could change, for an auction corrects prices upwards only. ε starts at some cells and ends at a fraction of
 one; on the points themselves it goes on until n ε is 1e-10 of the cost.
 
-Squared distances are separable in a shift: with y = y′ + s, |x − y|² = |x − y′|² − 2 s·x + 2 s·y′ + |s|². So both clouds
-are centred, and the potentials get back 2 s·y′ + |s|² up to a constant.
+Squared distances are separable in a shift: with y = y′ + s, |x − y|² = |x − y′|² − 2 s·x + 2 s·y′ + |s|². So both
+clouds are centred, and the potentials get back 2 s·y′.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import numpy as np
 
 from otdist._arrays import Array
 from otdist.kernels import kdauction
-from otdist.kernels.costs import Raised, Squared
+from otdist.kernels.costs import Raised
 from otdist.kernels.kdtree import Tree, ordered
+from otdist.kernels.profiles import Squared
 from otdist.transport._points_level import RATIO, Level
 from otdist.transport._solution import Solution, Watch
 
@@ -47,7 +48,7 @@ def c_transform(x: Array, y: Array, cost: Any, g: Array) -> Array:
 
 
 def solve(x: Array, y: Array, cost: Any, watch: Watch, start: Array | None = None) -> Solution:
-    """Assign the rows of x to those of y, (n, d) float64 each, unit masses. start (n,): potentials of y to begin with."""
+    """Assign the rows of x to those of y, (n, d) float64, all of mass 1. start (n,): potentials of y to begin with."""
     n = len(x)
     centre = x.mean(axis=0)
     shift = np.zeros_like(centre)
