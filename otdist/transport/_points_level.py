@@ -64,7 +64,9 @@ class Level:
         least = V[:, 0].copy()
         back = np.empty((n, 0), np.int32)
         if below is None:
-            back = Tree(self.X, -least).nearest(self.tag, tree.where, k)[0]
+            back, V = Tree(self.X, -least).nearest(self.tag, tree.where, k)
+            # a column may cost what makes its best row indifferent, no more: an auction would raise all others first
+            self.price[:] = np.minimum(self.price, -V[:, 0])
         lists, members = np.empty(n + 1, np.int64), np.empty(back.size, np.int32)
         kdauction.invert(back, lists, members)
         room = int(np.count_nonzero(J >= 0)) + back.size + len(self._idx) + n
