@@ -18,7 +18,7 @@ from numba import njit
 
 from otdist.kernels.costs import between
 from otdist.kernels.jit import STRICT, kernel
-from otdist.kernels.kdtree import MARGIN, search
+from otdist.kernels.kdtree import MARGIN, TINY, search
 
 # A bid against L is taken if it raises the price by this share of what the cache alone would allow.
 WORTH = 0.5
@@ -78,23 +78,23 @@ def gather(tag, X, Y, price, J, lists, members, kept_ptr, kept, hint, ptr, idx, 
 
 
 @kernel
-def invert(I, lists, members):
-    """Rows on the lists I (m, k) of the columns: members[lists[i]:lists[i + 1]] are the columns that list row i."""
-    m, k = I.shape
+def invert(back, lists, members):
+    """Rows on the lists `back` (m, k) of columns: members[lists[i]:lists[i + 1]] are the columns that list row i."""
+    m, k = back.shape
     for i in range(len(lists)):
         lists[i] = 0
     for j in range(m):
         for q in range(k):
-            if I[j, q] >= 0:
-                lists[I[j, q] + 1] += 1
+            if back[j, q] >= 0:
+                lists[back[j, q] + 1] += 1
     for i in range(1, len(lists)):
         lists[i] += lists[i - 1]
     total = lists[len(lists) - 1]
     for j in range(m - 1, -1, -1):
         for q in range(k):
-            if I[j, q] >= 0:
-                lists[I[j, q] + 1] -= 1
-                members[lists[I[j, q] + 1]] = j
+            if back[j, q] >= 0:
+                lists[back[j, q] + 1] -= 1
+                members[lists[back[j, q] + 1]] = j
     # every start now lies one place too late
     for i in range(len(lists) - 1):
         lists[i] = lists[i + 1]
@@ -168,7 +168,7 @@ def bid(tag, X, Y, where, price, nodes, scale, J, C, L, eps, row_to_col, col_to_
             guess = -np.inf
             for q in range(k):
                 guess = max(guess, C[i, q] + price[J[i, q]])
-            guess += MARGIN * (abs(guess) + scale)
+            guess += MARGIN * (abs(guess) + scale) + TINY
             search(tag, X[i], Y, price, nodes, scale, guess, k, values, js, heap, bounds, z, both, eight)
             searches += 1
             for q in range(k):

@@ -1,14 +1,15 @@
 """Lower bounds of cost(x, y) + s·y over the points y of a box: what prunes a search for the least reduced cost.
 
-A search tree knows of the prices of a box only an affine minorant a + s·y. Both terms are convex in y, so the tangent at
-any point of the box is a bound, which is least at a corner; at the minimiser it is exact. Sums over coordinates
+A search tree knows of the prices of a box only an affine minorant a + s·y. Both terms are convex in y, so the tangent
+at any point of the box is a bound, which is least at a corner; at the minimiser it is exact. Sums over coordinates
 (`Squared`, `Cityblock`) have their minimiser in closed form. So has a distance along one line: with h the distance to
 the line, √(h² + t²) + st is least at t = −sh/√(1 − s²); two sweeps over the coordinates come close enough. Prices are
 slopes of at most 1 for a distance, so that x outside the box has its minimiser on the boundary.
 
-A power of a distance lies above its tangent, D^p >= r^p + p r^(p-1) (D − r): a bound of the distance with s/(p r^(p-1)).
+A power of a distance lies above its tangent, D^p >= r^p + p r^(p-1) (D − r): a bound of the distance, its slopes
+s/(p r^(p-1)).
 
-Every bound may exceed the true one by rounding, `ROUNDING` times the largest magnitude met; the search allows for it.
+Every bound may exceed the true one by rounding, some eps times the largest magnitude met; the search allows for it.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ import numpy as np
 from numba import njit
 from numba.extending import overload
 
-from otdist.kernels.costs import Chebyshev, Raised, Squared, finish
+from otdist.kernels.costs import Chebyshev, Raised, finish
 from otdist.kernels.jit import STRICT
-from otdist.kernels.profiles import Cityblock
+from otdist.kernels.profiles import Cityblock, Squared
 
 # Sweeps of the coordinates towards the minimiser of a distance.
 SWEEPS = 2

@@ -4,11 +4,11 @@ An auction ends in a price war where a few rows contend for fewer columns than t
 little more than ε. A shortest path moves them all at once. From a row without column, a step goes to a column j at
 length c_ij + p_j − v_i + ε >= 0 and on, at no length, to the row that holds j, whose v is what it pays, c + p; ε-
 complementary slackness says that no length is negative (the first row pays its least, without ε). Let D be the least
-distance of a free column. Raising p_j by D − dist_j wherever that is positive keeps ε-complementary slackness, and along
-the path each row may then pass to its next column (Jonker and Volgenant 1987, with ε). Prices rise only, as in the
-auction. ε also counts the steps: among equal paths the one that moves fewer rows.
+distance of a free column. Raising p_j by D − dist_j wherever that is positive keeps ε-complementary slackness, and
+along the path each row may then pass to its next column (Jonker and Volgenant 1987, with ε). Prices rise only, as in
+the auction. ε also counts the steps: among equal paths the one that moves fewer rows.
 
-Measured on one AVX-512 core: some 40 ns an arc seen, 150 ns a column reached.
+Measured on one AVX-512 core: 0.3 us a column settled, of some twenty arcs each.
 """
 
 from __future__ import annotations
@@ -56,13 +56,14 @@ def _pop(keys, items, size):
 
 
 @kernel
-def augment(ptr, idx, cost, price, eps, row_to_col, col_to_row, paid, stack, count, work, dist, via, arc, reached, keys, items):
+def augment(ptr, idx, cost, price, eps, row_to_col, col_to_row, paid, stack, count, work, scratch):
     """Assign the `count` rows on `stack`, each by a shortest path, until `work` is done (counted in bids).
 
-    Graph and assignment as in `sparse_auction.auction`. Scratch: dist (m,), +inf on entry and on exit, via (m,) int32, arc
-    (m,) int64, reached (m,) int32, keys and items (int32), as many as there are arcs. Rows from which no free column can be reached are left
-    without. Returns what is left on the stack and the columns settled.
+    Graph and assignment as in `sparse_auction.auction`. Scratch: distances (m,), +inf on entry and on exit, then (m,)
+    int32, int64 and int32, then float64 and int32, as many as there are arcs. Rows from which no free column can be
+    reached are left without. Returns what is left on the stack and the columns settled.
     """
+    dist, via, arc, reached, keys, items = scratch
     settled = 0
     while count > 0 and SETTLED_BIDS * settled < work:
         row = stack[count - 1]

@@ -64,7 +64,9 @@ class Level:
         least = V[:, 0].copy()
         back = np.empty((n, 0), np.int32)
         if below is None:
-            back = Tree(self.X, -least).nearest(self.tag, tree.where, k)[0]
+            back, V = Tree(self.X, -least).nearest(self.tag, tree.where, k)
+            # a column may cost what makes its best row indifferent, no more: an auction would raise all others first
+            self.price[:] = np.minimum(self.price, -V[:, 0])
         lists, members = np.empty(n + 1, np.int64), np.empty(back.size, np.int32)
         kdauction.invert(back, lists, members)
         room = int(np.count_nonzero(J >= 0)) + back.size + len(self._idx) + n
@@ -82,6 +84,9 @@ class Level:
         Then `deeper` more times the next ε. The columns `hint` are a perfect assignment: with it there always is one.
         """
         n, eps, below = len(self.X), start, None
+        if np.any(self.row_to_col < 0):
+            self.assign(hint)
+            kdauction.costs_of(self.tag, self.X, self.tree.where, self.row_to_col, self.paid)
         for _ in range(ROUNDS + 4 * deeper):
             if self.watch.stop("candidates", self.iterations, epsilon=eps):
                 return
@@ -128,7 +133,7 @@ class Level:
         via, arc, reached = np.empty(n, np.int32), np.empty(n, np.int64), np.empty(n, np.int32)
         scratch = np.full(n, np.inf), via, arc, reached, np.empty(arcs), np.empty(arcs, np.int32)
         while count > 0:
-            count, settled = shortest_paths.augment(*graph, eps, *held, self._stack, count, PIECE, *scratch)
+            count, settled = shortest_paths.augment(*graph, eps, *held, self._stack, count, PIECE, scratch)
             self.iterations += settled
             if self.watch.stop("shortest paths", self.iterations, epsilon=eps, unassigned=count / n):
                 return

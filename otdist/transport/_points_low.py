@@ -2,12 +2,11 @@
 
 Both clouds are put in the order of a tree, in which aligned blocks of 4^l points are compact cells. Each level assigns
 the means of the cells of one cloud to those of the other, all of one mass, and passes its prices on: a column of the
-next level costs what makes the best row of this one indifferent, p(y) = max_i u_i − c(x_i, y), less what the spread of
-the cells could change, for an auction corrects prices upwards only. ε starts at some cells and ends at a fraction of
-one; on the points themselves it goes on until n ε is 1e-10 of the cost.
+next level costs what makes the best row of this one indifferent, p(y) = max_i u_i − c(x_i, y). ε starts at some cells
+and ends at a fraction of one; on the points themselves it goes on until n ε is 1e-10 of the cost.
 
-Squared distances are separable in a shift: with y = y′ + s, |x − y|² = |x − y′|² − 2 s·x + 2 s·y′ + |s|². So both clouds
-are centred, and the potentials get back 2 s·y′ + |s|² up to a constant.
+Squared distances are separable in a shift: with y = y′ + s, |x − y|² = |x − y′|² − 2 s·x + 2 s·y′ + |s|². So both
+clouds are centred, and the potentials get back 2 s·y′.
 """
 
 from __future__ import annotations
@@ -18,8 +17,9 @@ import numpy as np
 
 from otdist._arrays import Array
 from otdist.kernels import kdauction
-from otdist.kernels.costs import Raised, Squared
+from otdist.kernels.costs import Raised
 from otdist.kernels.kdtree import Tree, ordered
+from otdist.kernels.profiles import Squared
 from otdist.transport._points_level import RATIO, Level
 from otdist.transport._solution import Solution, Watch
 
@@ -28,8 +28,6 @@ COARSEST = 200
 # In units of the median cost between the points of a cell: the first ε of a level, the ε of its candidates, and the
 # first one of its auction over all columns.
 FIRST, CANDIDATES, OPEN = 32.0, 0.1, 0.02
-# Spreads by which prices are lowered on their way down, of cells up to so many times the median.
-LOWER, WIDEST = 2.0, 8.0
 # Smaller ε on candidates where they are not of a sum of squares: near-ties along rays make searches dear. On the points
 # themselves, on coarser levels.
 DEEPER, DEEPER_COARSE = 4, 1
@@ -47,7 +45,7 @@ def c_transform(x: Array, y: Array, cost: Any, g: Array) -> Array:
 
 
 def solve(x: Array, y: Array, cost: Any, watch: Watch, start: Array | None = None) -> Solution:
-    """Assign the rows of x to those of y, (n, d) float64 each, unit masses. start (n,): potentials of y to begin with."""
+    """Assign the rows of x to those of y, (n, d) float64, all of mass 1. start (n,): potentials of y to begin with."""
     n = len(x)
     centre = x.mean(axis=0)
     shift = np.zeros_like(centre)
@@ -61,7 +59,7 @@ def solve(x: Array, y: Array, cost: Any, watch: Watch, start: Array | None = Non
     first = None if start is None else tilt - start[py]
     level = _descend(X, Y, cost, watch, first) if n > 1 else Level(cost, X, Y, np.zeros(n), watch, 0)
     if n > 1 and not watch.stopped:
-        _finish(level, points, cost, float(_spreads(X, Y, 1, cost)[0]))
+        _finish(level, points, cost, _unit(X, Y, 1, cost))
     cols, g = np.empty(n, np.int64), np.empty(n)
     cols[px] = py[level.completed()]
     g[py] = tilt - level.price
@@ -78,11 +76,11 @@ def _descend(X: Array, Y: Array, cost: Any, watch: Watch, first: Array | None) -
     iterations = 0
     for size in reversed(sizes):
         xs, ys = (X, Y) if size == 1 else (_means(X, size), _means(Y, size))
-        unit, spread = _spreads(X, Y, size, cost)
+        unit = _unit(X, Y, size, cost)
         begin, hint = FIRST * unit, np.arange(len(xs), dtype=np.int32)
         if level is not None:
             iterations, hint = level.iterations, _children(level.completed(), len(xs))
-            price = -Tree(level.X, -level.values()).nearest(cost, ys, 1)[1][:, 0] - LOWER * spread
+            price = -Tree(level.X, -level.values()).nearest(cost, ys, 1)[1][:, 0]
         elif first is not None:
             price = first
         else:
@@ -135,16 +133,14 @@ def _spread(X: Array, size: int) -> Array:
     return h[np.arange(0, n, size) // block]
 
 
-def _spreads(X: Array, Y: Array, size: int, cost: Any) -> tuple[float, Array]:
-    """The typical cost between points of a cell; what prices of the cells of Y may be too high by."""
+def _unit(X: Array, Y: Array, size: int, cost: Any) -> float:
+    """The typical cost between points of a cell."""
     hx, hy = _spread(X, size), _spread(Y, size)
     # many coincident points: not zero while anything is spread out
     typical = max(float(np.median(hx)), float(np.median(hy)), 1e-6 * float(hx.mean() + hy.mean()))
-    hy = np.minimum(hy, WIDEST * max(float(np.median(hy)), 1e-6 * float(hy.mean())))
     if isinstance(cost, Squared):
-        return typical, hy
-    power = cost.power if isinstance(cost, Raised) else 1.0
-    return (0.2 * np.sqrt(typical)) ** power, (0.2 * np.sqrt(hy)) ** power
+        return typical
+    return float((0.2 * np.sqrt(typical)) ** (cost.power if isinstance(cost, Raised) else 1.0))
 
 
 def _children(partner: Array, n: int) -> Array:
