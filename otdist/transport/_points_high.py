@@ -74,7 +74,7 @@ class _Solver:
         if self.n <= 2 * LENGTH:
             lists = Lists(self.n, min(self.n, LENGTH))
             if self._list(self.scan, np.arange(self.n), self.state.price, lists) and not self._greedy(lists):
-                self._finish(lists, float(np.median(lists.low[:, -1] - lists.low[:, 0])) / 8)
+                self._finish(lists, float(lists.low[lists.low < np.inf].max()) / 8)
             return
         if not self.warm and self.n > COARSEST:
             self._sample()

@@ -73,9 +73,10 @@ class Frame:
         else:
             self.shift2 = 0.0
             self.of_rows, self.of_columns = np.zeros(len(x)), np.zeros(len(y))
-        self.unit = 0.0  # all costs and potentials may be multiples of this
-        if integers and isinstance(cost, Squared | Cityblock | Chebyshev):
-            self.unit = 1.0 / self.scale
+        # All costs and potentials may be multiples of this, if n times them is exact
+        self.unit = 1.0 / self.scale if integers and type(cost) in (Squared, Cityblock, Chebyshev) else 0.0
+        if len(x) * (8.0 * x.shape[1] + self.shift2) > 2.0**49 * self.unit:
+            self.unit = 0.0
 
     def price(self, g: Array) -> Array:
         """Prices in this frame, of potentials outside."""
