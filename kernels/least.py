@@ -69,3 +69,10 @@ def least_direct(tag, rows, x, panels, price, out, row, minima):
         for h in range((len(row) + CHUNK - 1) // CHUNK * LANES):
             value = min(value, minima[h])
         out[rows[r]] = value
+
+
+@kernel
+def cost_rows(tag, x, panels, zeros, out, minima):
+    """out[i, j] = between(x[i], y[j]); out (r, w), columns as for `shortlist_direct`."""
+    for i in range(len(x)):
+        group_sums(tag, out[i], x[i], panels, zeros, minima)

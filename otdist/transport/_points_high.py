@@ -12,6 +12,8 @@ assignment is optimal, and integral potentials prove it without a gap.
 
 from __future__ import annotations
 
+import importlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from otdist._arrays import Array
 from otdist.kernels.batch_auction import arc_costs, bid_lists, release_lists
 from otdist.kernels import threads
 from otdist.kernels.sparse_auction import auction, release
-from otdist.transport._points_scan import Frame, Lists, Scan, Side, c_transform
+from otdist.transport._points_scan import Frame, Lists, Scan, Side, c_transform, cost_matrix
 from otdist.transport._solution import Solution, Watch
 
 TOLERANCE = 0.9e-10
@@ -33,6 +35,10 @@ COARSEST, THINNING, FINE = 500, 4, 1e-2
 HEAD, TAIL = 8., 1e-4
 # Bids of one compiled piece, rows listed at once.
 PIECE, BATCH = 1_000_000, 4096
+# Bids per row and ε before it is called a price war and ε raised by RATIO; and of all, before the auction is given up.
+WAR, LOST = 100, 2000
+# Rows up to which a lost auction is replaced by shortest paths on the cost matrix.
+STORED = 6000
 
 
 class _Assignment:
@@ -62,13 +68,13 @@ class _Solver:
         price = np.zeros(self.n) if start is None else self.frame.price(start)
         self.state = _Assignment(self.n, price - price.min())
         self.rounding = (x.shape[1] + 16) * 2.0**-51
-        self.warm = start is not None
+        self.warm, self.lost = start is not None, False
 
     def solve(self) -> None:
         if self.n <= 2 * LENGTH:
             lists = Lists(self.n, min(self.n, LENGTH))
             if self._list(self.scan, np.arange(self.n), self.state.price, lists) and not self._greedy(lists):
-                self._finish(lists, float(np.median(lists.low[:, -1] - lists.low[:, 0])) / 8)
+                self._finish(lists, float(lists.low[lists.low < np.inf].max()) / 8)
             return
         if not self.warm and self.n > COARSEST:
             self._sample()
@@ -145,16 +151,19 @@ class _Solver:
         eps, last = max(spread / HEAD, least), max(spread * TAIL, least)
         while True:
             count = release(ptr, idx, cost, state.price, eps, state.row_to_col, state.col_to_row, state.paid, state.stack)
+            war = state.bids + WAR * n
             while count:
                 count, made = auction(
                     ptr, idx, cost, state.price, eps, state.row_to_col, state.col_to_row, state.paid, cap, state.stack,
                     count, PIECE,
                 )  # fmt: skip
                 state.bids += made
+                if state.bids > war:
+                    eps, war = eps * RATIO, state.bids + WAR * n
                 if self.watch.stop("sparse auction", state.bids, unplaced=count / n):
                     return -1.0
-            if eps <= last:
-                return float(last)
+            if eps <= last or state.bids > LOST / 4 * n:
+                return float(eps)
             eps = max(eps / RATIO, last)
 
     def _axis(self) -> Array:
@@ -177,12 +186,14 @@ class _Solver:
         table = (lists.J, lists.C, lists.low, lists.L, state.price)
         held = (state.row_to_col, state.col_to_row, state.paid, state.stack)
         while True:
-            count, waiters = release_lists(*table, eps, *held), 0
+            count, waiters, war = release_lists(*table, eps, *held), 0, state.bids + WAR * n
             while count or waiters:
                 count, waiters, left = bid_lists(
                     *table, eps, SLACK * eps, self.rounding, *held, count, waiting, waiters, PIECE, fresh
                 )
                 state.bids += PIECE - left
+                if state.bids > war:
+                    eps, war = eps * RATIO, state.bids + WAR * n
                 if waiters and (count == 0 or waiters == len(waiting)):
                     rows = np.sort(waiting[:waiters])
                     # Listed before and not served yet: the rounding of the products may be in the way
@@ -195,9 +206,22 @@ class _Solver:
                 elif self.watch.stop("auction", state.bids, unplaced=(count + waiters) / n):
                     return
             last = self._tolerance()
+            if state.bids > LOST * n + PIECE:
+                self.lost = eps > last
+                return
             if eps <= last or (self.coarse and eps <= FINE * float(state.paid.mean())):
                 return
             eps = max(eps / RATIO, last)
+
+    def paths(self) -> Solution:
+        """The dense engine's answer, in this frame: slower, but no prices can go to war."""
+        engine = importlib.import_module("otdist.transport._assignment")
+        unit = self.frame.unit or 1.0
+        C = cost_matrix(self.frame.x, self.frame.y, self.cost)
+        C /= unit
+        solution: Solution = engine.solve(C, self.watch, -self.state.price / unit)
+        g = self.frame.potential(-solution.g * unit)
+        return replace(solution, g=g, iterations=solution.iterations + self.state.bids)
 
     def _tolerance(self) -> float:
         """The last ε: n ε is below the tolerance, or below the unit of integral costs."""
@@ -230,6 +254,8 @@ def solve(x: Array, y: Array, cost: Any, watch: Watch, start: Array | None = Non
     solver = _Solver(x, y, cost, watch, start)
     with threads.single_blas():
         solver.solve()
+        if solver.lost and len(x) <= STORED:
+            return solver.paths()
     solver.state.complete()
     rows = np.arange(len(x), dtype=np.int64)
     return Solution(

@@ -13,7 +13,7 @@ import numpy as np
 from otdist._arrays import Array
 from otdist.kernels import threads
 from otdist.kernels.costs import Chebyshev, Euclidean, Raised
-from otdist.kernels.least import least, least_direct
+from otdist.kernels.least import cost_rows, least, least_direct
 from otdist.kernels.profiles import Cityblock, Squared
 from otdist.kernels.shortlist import CHUNK, LANES, shortlist, shortlist_direct
 
@@ -54,10 +54,7 @@ class Frame:
     def __init__(self, x: Array, y: Array, cost: Any) -> None:
         squared = type(cost) is Squared
         integers = all(np.array_equal(z, np.rint(z)) for z in (x, y))
-        # half-range first: the sum of coordinates may overflow
-        low, high = (np.minimum(x.min(0), y.min(0)), np.maximum(x.max(0), y.max(0)))
-        size = float(np.max(np.maximum(np.abs(low), np.abs(high))))
-        coarse = _power_of_two(size)
+        coarse = _power_of_two(float(max(np.abs(x).max(), np.abs(y).max())))  # the sum of coordinates may overflow
         middles = [(z / coarse).mean(0) * coarse for z in (x, y)]
         if not squared:
             middles[1] = middles[0] = middles[0] / 2 + middles[1] / 2
@@ -76,13 +73,15 @@ class Frame:
         else:
             self.shift2 = 0.0
             self.of_rows, self.of_columns = np.zeros(len(x)), np.zeros(len(y))
-        self.unit = 0.0  # all costs and potentials may be multiples of this
-        if integers and isinstance(cost, Squared | Cityblock | Chebyshev):
-            self.unit = 1.0 / self.scale
+        # All costs and potentials may be multiples of this, if n times them is exact
+        self.unit = 1.0 / self.scale if integers and type(cost) in (Squared, Cityblock, Chebyshev) else 0.0
+        if len(x) * (8.0 * x.shape[1] + self.shift2) > 2.0**49 * self.unit:
+            self.unit = 0.0
 
     def price(self, g: Array) -> Array:
         """Prices in this frame, of potentials outside."""
-        return -g / self.scale - self.of_columns
+        with np.errstate(over="ignore"):
+            return np.clip(-g / self.scale, -1e300, 1e300) - self.of_columns
 
     def potential(self, price: Array) -> Array:
         """Potentials outside, of prices in this frame."""
@@ -110,11 +109,12 @@ class Side:
         """`b` and `q` of every column, see `kernels/shortlist.py`; infinite beyond the last one."""
         m = len(price)
         b, q = np.full((2, _padded(m)), np.inf, np.float32)
-        if type(cost) is Squared:
-            b[:m] = self.sure + price - 4 * ROUNDING * np.abs(self.squares + price)
-        else:
-            b[:m] = self.sure
-            q[:m] = price - 4 * ROUNDING * (np.sqrt(self.squares) + np.abs(price))
+        with np.errstate(over="ignore"):  # infinite: never listed, or always
+            if type(cost) is Squared:
+                b[:m] = self.sure + price - 4 * ROUNDING * np.abs(self.squares + price)
+            else:
+                b[:m] = self.sure
+                q[:m] = price - 4 * ROUNDING * (np.sqrt(self.squares) + np.abs(price))
         return b, q
 
     def rows(self, cost: Any, rows: Array) -> tuple[Array, Array]:
@@ -135,7 +135,10 @@ class Lists:
 
 
 class Scan:
-    """Shortlists of rows x over columns y, both centred and at most 1 in size."""
+    """Shortlists of rows x over columns y, both centred and at most 1 in size.
+
+    Where float32 leaves most bounds below the second value of their lists, products give way to direct sums.
+    """
 
     def __init__(self, cost: Any, x: Side, y: Side) -> None:
         self.cost, self.x, self.y = cost, x, y
@@ -196,7 +199,9 @@ class Scan:
 
 def c_transform(x: Array, y: Array, cost: Any, g: Array) -> Array:
     """min_j cost(x_i, y_j) − g_j for every row x_i, (n, d) and (m, d) float64, each value as `costs.between` has it."""
-    n, d = x.shape
+    # Numba compiles arrays that may be written to and others apart
+    x, y, g = (np.require(z, np.float64, "CW") for z in (x, y, g))
+    n = len(x)
     out = np.empty(n)
     rows = np.arange(n)
     with threads.single_blas():
@@ -215,7 +220,7 @@ def _least_by_products(x: Array, y: Array, cost: Any, g: Array, out: Array) -> A
     # What float64 may have lost: of the frame, of the prices moved into it, of the value that will be compared
     tiny = (d + 32) * 2.0**-51
     price = frame.price(g)
-    price -= tiny * (np.abs(g) / frame.scale + np.abs(frame.of_columns) + frame.shift2)
+    price -= tiny * (np.abs(price) + np.abs(frame.of_columns) + frame.shift2)
     b, q = right.priced(cost, price)
     columns = right.columns()
     width = columns.shape[1]
@@ -247,3 +252,18 @@ def _least_direct(rows: Array, x: Array, y: Array, cost: Any, g: Array, out: Arr
         least_direct(cost, rows[start:stop], x, of_y, price, out, np.empty(width), minima)
 
     threads.run(work, threads.spans(len(rows), 64), len(rows) * width * (0.5 + 0.1 * x.shape[1]))
+
+
+def cost_matrix(x: Array, y: Array, cost: Any) -> Array:
+    """cost(x_i, y_j) as `costs.between` has it, (n, m)."""
+    of_y = panels(y)
+    width = len(of_y) * LANES
+    C = np.empty((len(x), len(y)))
+
+    def work(start: int, stop: int) -> None:
+        rows = np.empty((stop - start, width))
+        cost_rows(cost, x[start:stop], of_y, np.zeros(width), rows, np.empty(-(-width // CHUNK) * LANES))
+        C[start:stop] = rows[:, : len(y)]
+
+    threads.run(work, threads.spans(len(x), 64), len(x) * width * (0.5 + 0.1 * x.shape[1]))
+    return C
