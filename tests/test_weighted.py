@@ -251,9 +251,8 @@ def test_infeasible_names_the_row(route: str) -> None:
     a /= a.sum()
     with pytest.raises(ValueError, match=r"row [345] cannot send .* rows [345].* may send only to 2 columns"):
         solve(C, a, b)
-    C[:] = np.inf
     with pytest.raises(ValueError, match="may send only to 0 columns"):
-        solve(C, a, b)
+        solve(np.full((20, 20), np.inf), a, b)
 
 
 @pytest.mark.parametrize("n", [30, 300])
@@ -266,11 +265,10 @@ def test_dummy_row_and_column(n: int) -> None:
     assert optimal(wide, a, b) == pytest.approx(ot.emd2(a, b, wide, numItermax=10**7), rel=1e-11)
 
 
-def test_any_layout_of_memory_gives_the_same_bits() -> None:
-    C, a, b = problem(320, 300)
+@pytest.mark.parametrize("n", [40, 320])
+def test_same_bits_again(n: int) -> None:
+    C, a, b = problem(n, n - 7)
     first, second = solve(C.copy(), a, b), _weighted.solve(C, a.copy(), b.copy(), Watch())
-    for x, y in zip(first, second, strict=True) if isinstance(first, tuple) else ():
-        assert x is y
     assert (first.rows == second.rows).all()
     assert (first.mass == second.mass).all()
     assert (first.g == second.g).all()

@@ -227,6 +227,7 @@ class Basis:
     def improve(self, starts: Array, columns: Array, costs: Array, block: int, watch: Watch) -> bool:
         """Pivots until no candidate violates; whether it came to that."""
         state = self.state
+        state[network.CLEAN], state[network.MARK] = 0, self.pivots
         costs = lend(costs)
         while True:
             self.slack = network.improve(
