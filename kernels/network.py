@@ -85,7 +85,7 @@ def unpacked(nodes, reals, flow):
 def pivot(tree, n, i, column, cost, reduced, carried):
     """Bring the arc from row i to the node `column` into the basis, or empty it.
 
-    `reduced` < 0: push on it. Else `carried` > 0 is its mass, which is withdrawn, and it stays out if it runs dry first.
+    `reduced` < 0: push on it. Else its mass `carried` > 0 is withdrawn, and it stays out if it runs dry first.
     Returns the work done (nodes touched). Something always blocks: the cycle returns to the column by an arc of it, and
     between two components by the empty arc of a row.
     """

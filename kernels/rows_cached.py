@@ -60,7 +60,7 @@ def insert(values, items, count, most, value, item):
 def scan(T, places, rows, p, limits, columns, costs, counts, bounds, least, values, items):
     """The k smallest of row + p that are below a limit, ascending, and the next one, of each row of a tile.
 
-    Row i = rows[t] writes columns[i], costs[i] (k wide), counts[i] of them, and bounds[i]: all others are at least that.
+    Row i = rows[t] writes columns[i], costs[i] (k wide), counts[i] of them, and bounds[i]: no other is less.
     Unused places cost +inf. Scratch: least (m/32 + 1), values and items (k + 1).
     """
     m, k = len(p), columns.shape[1]

@@ -33,7 +33,7 @@ def corner(a: np.ndarray, b: np.ndarray) -> tuple[list[int], list[int], list[int
 class Simplex:
     """A basis that is looked at after every pivot."""
 
-    def __init__(self, C: np.ndarray, a: np.ndarray, b: np.ndarray, arcs: tuple[list[int], list[int], list[int]]) -> None:
+    def __init__(self, C: np.ndarray, a: np.ndarray, b: np.ndarray, arcs: tuple[list[int], ...]) -> None:
         self.C, self.a, self.b = C, a, b
         n, m = C.shape
         self.tree = network.empty_tree(n, m)
@@ -49,9 +49,7 @@ class Simplex:
         n, m = self.C.shape
         C = self.C.ravel().view()
         C.flags.writeable = False
-        network.improve(
-            *self.tree, n, *self.plan, np.arange(0, n * m + 1, m), NONE, C, block, True, self.state, work
-        )
+        network.improve(*self.tree, n, *self.plan, np.arange(0, n * m + 1, m), NONE, C, block, True, self.state, work)
         return bool(self.state[network.CLEAN] == n)
 
     def look(self) -> tuple[float, frozenset[tuple[int, int]]]:
