@@ -215,6 +215,8 @@ class Basis:
         self.state = np.zeros(5, np.int64)
         self.bids = 0
         begins, arcs = np.empty(n + m + 2, np.int64), np.empty(2 * (n + m), np.int32)
+        if exact:
+            estimates = np.rint(estimates)  # they enter the potentials
         plant(*self.tree, n, m, *plan, estimates, begins, arcs)
         self.slack = 0.0
 

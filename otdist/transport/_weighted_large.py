@@ -59,7 +59,7 @@ def room_to_scan(n: int, m: int) -> Scanned:
         np.empty((n, k)),
         np.empty(n, np.int64),
         np.empty(n),
-        np.empty(m // 32 + 1),
+        np.empty(m // 8 + 32),
         np.empty(k + 1),
         np.empty(k + 1, np.int64),
     )
