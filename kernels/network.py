@@ -32,8 +32,9 @@ from otdist.kernels.vecmath import maximum
 # Large helpers, called and not dissolved: a copy at every call would be compiled again.
 CALLED = {**INLINE, "forceinline": False}
 LARGEST = np.iinfo(np.int64).max
-# state of `improve`: the next row to price, rows since the last pivot, pivots, arcs absorbed, whether a push met no end
-CURSOR, CLEAN, PIVOTS, ABSORBED, UNBOUNDED = range(5)
+# state of `improve`: the next row to price, rows since the last pivot, pivots, arcs absorbed, pivots
+# before the sweep under way
+CURSOR, CLEAN, PIVOTS, ABSORBED, MARK = range(5)
 # a reduced cost is the sum of three numbers: this many times their scale is rounding
 ROUNDING = 4e-15
 
@@ -84,8 +85,9 @@ def unpacked(nodes, reals, flow):
 def pivot(tree, n, i, column, cost, reduced, carried):
     """Bring the arc from row i to the node `column` into the basis, or empty it.
 
-    `reduced` < 0: push on it. Else `carried` > 0 is its mass, which is withdrawn, and it stays out if it runs dry first.
-    Returns the work done (nodes touched), or -1 where nothing blocks.
+    `reduced` < 0: push on it. Else its mass `carried` > 0 is withdrawn, and it stays out if it runs dry first.
+    Returns the work done (nodes touched). Something always blocks: the cycle returns to the column by an arc of it, and
+    between two components by the empty arc of a row.
     """
     parent, position, size, order, flow = tree.parent, tree.position, tree.size, tree.order, tree.flow
     if reduced < 0.0:
@@ -120,8 +122,6 @@ def pivot(tree, n, i, column, cost, reduced, carried):
     dry = reduced >= 0.0 and carried <= delta
     if dry:
         delta = carried
-    elif leaving < 0:
-        return -1
     if delta > 0:
         u = s
         while u != apex:
@@ -230,10 +230,11 @@ def improve(
 ):  # fmt: skip
     """Pivots until no candidate violates (state[CLEAN] = n), or `most` units of work. Returns the tolerance.
 
-    First the arcs of the plan from state[ABSORBED] on that the tree does not hold are pivoted in or out (crossover).
-    Then the best candidate of `block` rows each time; those of row i are starts[i] <= e < starts[i+1], with their
-    `columns` (uint32: an index without a sign is read without a test), or all columns in order if there are none.
-    Potentials drift by rounding as they shift: it ends only when fresh ones ask for no pivot.
+    Begin with state[CLEAN] = 0 and state[MARK] = state[PIVOTS]; call again with the state as it is to go on. First the
+    arcs of the plan that the tree does not hold are pivoted in or out (crossover), then the best candidate of `block`
+    rows each time. Those of row i are starts[i] <= e < starts[i+1], with their `columns` (uint32: an index without a
+    sign is read without a test), or all columns in order if there are none. Potentials drift by rounding as they shift:
+    it ends only after a sweep of fresh ones without a pivot.
     """
     tree, low = unpacked(nodes, reals, flow), reals[2]
     potential = tree.potential
@@ -245,7 +246,6 @@ def improve(
         tolerance = refresh(tree, n, low)
         if exact:
             tolerance = 0.5
-        before, state[CLEAN] = state[PIVOTS], 0
         while state[ABSORBED] < len(plan_rows) and work < most:
             e = state[ABSORBED]
             if not inside[e]:
@@ -254,7 +254,7 @@ def improve(
                 work += pivot(tree, n, r, j, plan_costs[e], reduced, plan_mass[e])
                 state[PIVOTS] += 1
             state[ABSORBED] += 1
-        clean, best, row, looked = none, -tolerance, none - 1, none
+        clean, best, row, looked = state[CLEAN], -tolerance, none - 1, none
         while clean < n and work < most:
             lowest = np.inf
             first, last = starts[i], starts[i + 1]
@@ -283,20 +283,14 @@ def improve(
                         if costs[e] + prices[j] < best:
                             best, entering, column = costs[e] + prices[j], e, j
                     reduced = best - potential[row]
-                    done = pivot(tree, n, row, n + column, costs[entering], reduced, none)
-                    if done < 0:
-                        state[UNBOUNDED] = 1
-                        return tolerance
-                    work += done
+                    work += pivot(tree, n, row, n + column, costs[entering], reduced, none)
                     state[PIVOTS] += 1
                     clean, row, best = none, none - 1, -tolerance
                 looked = none
-        state[CURSOR] = i
-        if clean < n:
+        state[CURSOR], state[CLEAN] = i, none if row >= 0 else clean
+        if clean < n or state[PIVOTS] == state[MARK]:
             return tolerance
-        if state[PIVOTS] == before:
-            state[CLEAN] = n
-            return tolerance
+        state[MARK], state[CLEAN] = state[PIVOTS], none
 
 
 @partial(kernel, options={**STRICT, "forceinline": False})

@@ -74,8 +74,9 @@ class Stored:
 
     noise = 0.0
 
-    def __init__(self, C: Array) -> None:
+    def __init__(self, C: Array, turned: bool = False) -> None:
         self.matrix = lend(C)
+        self.sides = ("column", "row") if turned else ("row", "column")  # as the caller calls them
         self.shape: tuple[int, int] = (C.shape[0], C.shape[1])
 
     def tiles(self) -> Iterator[tuple[Array, Array, Array]]:
@@ -127,6 +128,7 @@ class Masses(NamedTuple):
     a: Array
     b: Array
     unit: float
+    rounded: bool
 
 
 def lend(array: Array) -> Array:
@@ -142,7 +144,7 @@ def count_mass(a: Array, b: Array) -> Masses:
     if (a == a[0]).all() and (b == b[0]).all():
         common = np.gcd(n, m)
         unit = float(a[0]) * float(common) / m
-        return Masses(np.full(n, m // common, np.int64), np.full(m, n // common, np.int64), unit)
+        return Masses(np.full(n, m // common, np.int64), np.full(m, n // common, np.int64), unit, False)
     total = max(float(a.sum()), float(b.sum()))
     unit = 1.0
     if total > LARGEST_TOTAL or (a != np.rint(a)).any() or (b != np.rint(b)).any():
@@ -154,7 +156,7 @@ def count_mass(a: Array, b: Array) -> Masses:
         bi[bi.argmax()] += difference
     else:
         ai[ai.argmax()] -= difference
-    return Masses(ai, bi, unit)
+    return Masses(ai, bi, unit, unit != 1.0)
 
 
 def solve(C: Array, a: Array, b: Array, watch: Watch, start: Any = None) -> Solution:
@@ -168,14 +170,14 @@ def solve(C: Array, a: Array, b: Array, watch: Watch, start: Any = None) -> Solu
         C, a, b = np.ascontiguousarray(C.T), b, a
     masses = count_mass(a, b)
     with Compiling():
-        if min(C.shape) <= THIN and C.shape[0] > TURN * C.shape[1] or C.size <= SMALL:
+        if C.size <= SMALL or (C.shape[1] <= THIN and C.shape[0] > TURN * C.shape[1]):
             from otdist.transport._weighted_small import elongated
 
-            found, stopped = elongated(C, masses, watch, 0)
+            found, stopped = elongated(Stored(C, turned), masses, watch, 0)
         else:
             from otdist.transport._weighted_large import level
 
-            found, stopped = level(Stored(C), masses, watch, 0, None if turned else start)
+            found, stopped = level(Stored(C, turned), masses, watch, 0, None if turned else start)
     return found.solution(a, b, masses.unit, stopped, turned)
 
 
@@ -185,7 +187,9 @@ def new_plan(room: int) -> network.Plan:
     return network.Plan(rows, columns, np.empty(room, np.int64), np.empty(room), np.empty(room, np.bool_))
 
 
-def complete(costs: Costs, prices: Array, order: Array, excess: Array, free: Array, plan: network.Plan, used: int) -> Any:
+def complete(
+    costs: Costs, prices: Array, order: Array, excess: Array, free: Array, plan: network.Plan, used: int, rounded: bool
+) -> network.Plan:
     """The plan with all mass that the rows of `order` still have, placed greedily; forbidden arcs may ask for more."""
     open_columns = np.flatnonzero(free > 0)
     counts = np.array([len(open_columns), used])
@@ -198,7 +202,7 @@ def complete(costs: Costs, prices: Array, order: Array, excess: Array, free: Arr
         return plan
     from otdist.transport._feasible import serve
 
-    return serve(costs, plan, excess, free)
+    return serve(costs, plan, excess, free, rounded)
 
 
 class Basis:
@@ -211,6 +215,8 @@ class Basis:
         self.state = np.zeros(5, np.int64)
         self.bids = 0
         begins, arcs = np.empty(n + m + 2, np.int64), np.empty(2 * (n + m), np.int32)
+        if exact:
+            estimates = np.rint(estimates)  # they enter the potentials
         plant(*self.tree, n, m, *plan, estimates, begins, arcs)
         self.slack = 0.0
 
@@ -227,6 +233,7 @@ class Basis:
     def improve(self, starts: Array, columns: Array, costs: Array, block: int, watch: Watch) -> bool:
         """Pivots until no candidate violates; whether it came to that."""
         state = self.state
+        state[network.CLEAN], state[network.MARK] = 0, self.pivots
         costs = lend(costs)
         while True:
             self.slack = network.improve(
@@ -234,6 +241,8 @@ class Basis:
             )
             if state[network.CLEAN] >= self.n:
                 return True
+            if state[network.ABSORBED] < len(self.plan.rows):
+                continue  # the tree does not hold the whole plan yet
             if watch.stop("simplex", self.bids + self.pivots):
                 return False
             if self.pivots > MOST_PIVOTS * (self.n + self.m):
@@ -268,7 +277,7 @@ class Compiling:
     def __exit__(self, *_: object) -> None:
         seconds = time.perf_counter() - self._begin
         if seconds > 3.0 and self._compiled() > self._signatures:
-            log.info("transport: the first call took %.1f s, most of it compiling; the kernels are kept on disk", seconds)
+            log.info("transport: the first call took %.1f s, most of it compiling; kept on disk", seconds)
 
     @staticmethod
     def _compiled() -> int:

@@ -24,7 +24,6 @@ from otdist.transport._weighted import (
     CACHED,
     HEAVY,
     PIECE,
-    RATIO,
     REST,
     ROWS_PRICED,
     SCANS,
@@ -36,7 +35,6 @@ from otdist.transport._weighted import (
     Stored,
     bounded,
     complete,
-    lend,
     new_plan,
 )
 from otdist.transport._weighted_small import gather, optimum, representatives
@@ -61,7 +59,7 @@ def room_to_scan(n: int, m: int) -> Scanned:
         np.empty((n, k)),
         np.empty(n, np.int64),
         np.empty(n),
-        np.empty(m // 32 + 1),
+        np.empty(m // 8 + 32),
         np.empty(k + 1),
         np.empty(k + 1, np.int64),
     )
@@ -142,7 +140,9 @@ def start_plan(
     plan = new_plan(used + n + m)
     plan.rows[:used], plan.columns[:used], plan.mass[:used] = rows, columns, mass
     plan.costs[:used] = costs.costs(rows, columns)
-    return int(counters[auction.BIDS]), complete(costs, prices, left, state.excess, state.free, plan, used)
+    return int(counters[auction.BIDS]), complete(
+        costs, prices, left, state.excess, state.free, plan, used, masses.rounded
+    )
 
 
 def optimise(costs: Costs, found: Basis, watch: Watch, cache: Scanned) -> str:
@@ -186,9 +186,9 @@ def coarse_prices(costs: Costs, masses: Masses, watch: Watch, depth: int) -> Arr
     of_rows = costs.part(np.arange(n), np.sort(anchors[0]))
     of_columns = costs.part(np.sort(anchors[1]), np.arange(m)).T
     less = costs.less(S, T)
-    small = Masses(gather(bounded(of_rows), S, masses.a), gather(bounded(of_columns), T, masses.b), 1.0)
+    small = Masses(gather(bounded(of_rows), S, masses.a), gather(bounded(of_columns), T, masses.b), 1.0, False)
     if isinstance(less, Stored) and less.matrix.size <= 2 * SMALL:
-        found, _ = optimum(less.matrix, small, watch)
+        found, _ = optimum(less, small, watch)
     else:
         found, _ = level(less, small, watch, depth + 1, None)
     prices = np.full(m, -np.inf)

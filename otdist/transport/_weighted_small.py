@@ -11,28 +11,40 @@ import numpy as np
 
 from otdist._arrays import Array
 from otdist.transport._solution import Watch
-from otdist.transport._weighted import ANCHORS, BATCH, RATIO, SMALL, Basis, Masses, Stored, bounded, complete, lend, new_plan
+from otdist.transport._weighted import (
+    ANCHORS,
+    BATCH,
+    RATIO,
+    SMALL,
+    Basis,
+    Masses,
+    Stored,
+    bounded,
+    complete,
+    new_plan,
+)
 
 NONE = np.empty(0, np.uint32)
 PRICED = 512  # arcs, about, that are looked at for each pivot
 
 
-def elongated(C: Array, masses: Masses, watch: Watch, depth: int) -> tuple[Basis, str]:
+def elongated(costs: Stored, masses: Masses, watch: Watch, depth: int) -> tuple[Basis, str]:
     """The optimal basis of rows many more than the columns, from the prices of a sample of the rows."""
+    C = costs.matrix
     if C.size <= SMALL:
-        return optimum(C, masses, watch)
+        return optimum(costs, masses, watch)
     random = np.random.default_rng(depth)
     S = representatives(random, masses.a)
     anchors = np.sort(random.choice(C.shape[1], min(ANCHORS, C.shape[1]), replace=False))
-    sampled = Masses(gather(bounded(C[:, anchors]), S, masses.a), masses.b, 1.0)
-    found, stopped = elongated(bounded(C[S]), sampled, watch, depth + 1)
-    return optimum(C, masses, watch, found.potential[len(S) : -1])
+    sampled = Masses(gather(bounded(C[:, anchors]), S, masses.a), masses.b, 1.0, False)
+    found, _ = elongated(Stored(bounded(C[S])), sampled, watch, depth + 1)
+    return optimum(costs, masses, watch, found.potential[len(S) : -1])
 
 
-def optimum(C: Array, masses: Masses, watch: Watch, prices: Array | None = None) -> tuple[Basis, str]:
+def optimum(costs: Stored, masses: Masses, watch: Watch, prices: Array | None = None) -> tuple[Basis, str]:
     """The optimal basis, and what stopped it early if anything did."""
+    C = costs.matrix
     n, m = C.shape
-    C = lend(C)
     if prices is None:
         prices = -C.min(axis=0)
         prices[prices == -np.inf] = 0.0
@@ -45,12 +57,11 @@ def optimum(C: Array, masses: Masses, watch: Watch, prices: Array | None = None)
     else:
         estimates, order = reduced[:, 0].copy(), np.arange(n, dtype=np.int32)
     estimates[estimates == np.inf] = 0.0
-    costs = Stored(C)
-    plan = complete(costs, prices, order, masses.a.copy(), masses.b.copy(), new_plan(n + m), 0)
+    plan = complete(costs, prices, order, masses.a.copy(), masses.b.copy(), new_plan(n + m), 0, masses.rounded)
     found = Basis(n, m, plan, estimates, costs.exact())
     starts = np.arange(0, n * m + 1, m)
-    found.improve(starts, NONE, C.ravel(), max(1, PRICED // m), watch)
-    return found, watch.stopped
+    done = found.improve(starts, NONE, C.ravel(), max(1, PRICED // m), watch)
+    return found, "" if done else watch.stopped
 
 
 def representatives(random: np.random.Generator, mass: Array) -> Array:
