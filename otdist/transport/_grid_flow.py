@@ -13,7 +13,6 @@ them to points without mass.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,18 +26,9 @@ if TYPE_CHECKING:
 
 TOTAL = 2**62
 # Pivots and priced blocks between two looks at the watch.
-PIVOTS, SCANS = 4000, 20_000
-
-
-@dataclass(frozen=True)
-class Network:
-    """Arcs, and what enters (> 0) or leaves at each node."""
-
-    tail: Array  # (arcs,) int32
-    head: Array
-    cost: Array  # float64
-    supply: Array  # (nodes,) int64
-    far: float  # twice this is more than any path costs
+PIVOTS, SCANS = 2000, 4000
+# Parts of lines priced for a pivot.
+LINES = 4
 
 
 def between_neighbours(grid: Grid, a: Array, b: Array, watch: Watch) -> Solution:
@@ -52,8 +42,10 @@ def between_neighbours(grid: Grid, a: Array, b: Array, watch: Watch) -> Solution
         heads += [upper.ravel(), lower.ravel()]
         costs += [length, length]
     left, right = whole(a), whole(b)
-    network = _network(grid, tails, heads, costs, left - right)
-    rows, cols, mass, pi, pivots = _flow(network, watch)
+    tail, head, cost = (np.concatenate(parts) for parts in (tails, heads, costs))
+    order = np.argsort(tail, kind="stable")
+    net = flow.Arcs(tail[order].astype(np.uint32), head[order].astype(np.uint32), cost[order])
+    rows, cols, mass, pi, pivots = _flow(grid, net, left - right, watch)
     stay = np.minimum(left, right)
     still = np.flatnonzero(stay)
     rows, cols = np.concatenate([rows, still]), np.concatenate([cols, still])
@@ -65,24 +57,22 @@ def between_layers(grid: Grid, a: Array, b: Array, watch: Watch) -> Solution:
     """Any p: mass changes one coordinate after another."""
     axes = [k for k, n in enumerate(grid.shape) if n > 1]
     numbers, size, last = np.arange(grid.size).reshape(grid.shape), grid.size, len(axes) - 1
-    tails, heads, costs = [], [], []
+    longest = max(grid.shape)
+    costs = np.zeros((len(axes), longest, longest))
+    starts, strides = [], []
     for layer, k in enumerate(axes):
-        lines = np.moveaxis(numbers, k, -1).reshape(-1, grid.shape[k])
-        tail = np.repeat(lines, grid.shape[k], axis=1).ravel()
-        head = np.tile(lines, (1, grid.shape[k])).ravel()
-        cost = np.broadcast_to(grid._table(k).ravel(), (len(lines), grid.shape[k] ** 2)).ravel()
-        keep = np.ones(len(tail), bool)
-        if layer == 0:
-            keep &= a[tail] > 0
-        if layer == last:
-            keep &= b[head] > 0
-        tails.append(tail[keep] + layer * size)
-        heads.append(head[keep] + (layer + 1) * size)
-        costs.append(cost[keep])
+        n = grid.shape[k]
+        costs[layer, :n, :n] = grid._table(k)
+        starts.append(np.take(numbers, 0, axis=k).ravel() + layer * size)
+        strides.append(np.full(size // n, int(np.prod(grid.shape[k + 1 :]))))
+    start, table = np.concatenate(starts), np.repeat(np.arange(len(axes)), [len(part) for part in starts])
+    lengths = np.array([grid.shape[k] for k in axes])
+    closed = np.zeros((len(axes) + 1, size), np.bool_)
+    closed[0], closed[-1] = a == 0, b == 0
+    net = flow.Lines(start, start + size, np.concatenate(strides), table, costs, lengths, closed.ravel())
     supply = np.zeros((len(axes) + 1) * size, np.int64)
     supply[:size], supply[-size:] = whole(a), -whole(b)
-    network = _network(grid, tails, heads, costs, supply)
-    rows, cols, mass, pi, pivots = _flow(network, watch)
+    rows, cols, mass, pi, pivots = _flow(grid, net, supply, watch)
     g = _extended(grid, pi[-size:], b > 0)
     return Solution(rows, cols - (last + 1) * size, mass / TOTAL, g, pivots, "layered network simplex", watch.stopped)
 
@@ -94,33 +84,26 @@ def whole(weights: Array) -> Array:
     return np.asarray(scaled)
 
 
-def _network(grid: Grid, tails: list[Array], heads: list[Array], costs: list[Array], supply: Array) -> Network:
-    tail, head, cost = (np.concatenate(parts) for parts in (tails, heads, costs))
+def _flow(grid: Grid, net: Any, supply: Array, watch: Watch) -> tuple[Array, Array, Array, Array, int]:
+    """Rows, columns and masses of a flow of least cost, its potentials, and the pivots."""
+    n = len(supply)
     # nodes without arcs or supply do no harm: each hangs on the root by itself
     far = sum(float(grid._table(k)[0, -1]) for k in range(len(grid.axes)))
-    order = np.argsort(tail, kind="stable")
-    return Network(tail[order].astype(np.int32), head[order].astype(np.int32), cost[order], supply, far)
-
-
-def _flow(network: Network, watch: Watch) -> tuple[Array, Array, Array, Array, int]:
-    """Rows, columns and masses of a flow of least cost, its potentials, and the pivots."""
-    n, arcs = len(network.supply), len(network.tail)
-    tree, pi = np.empty((n + 1, 8), np.int64), np.empty(n + 1)
-    flow.plant(network.supply, network.far, tree, pi)
-    block = max(64, int(arcs**0.5))
-    tolerance = 16 * np.finfo(float).eps * network.far
+    tree, pi, spare = np.empty((n + 1, 8), np.int64), np.empty(n + 1), np.empty(max(grid.shape))
+    flow.plant(supply, far, tree, pi)
+    block = max(64, int(len(net.tail) ** 0.5)) if isinstance(net, flow.Arcs) else LINES
+    tolerance = 16 * np.finfo(float).eps * far
     at, pivots, repriced = 0, 0, False
     while not watch.stop("network simplex", pivots):
-        arguments = (network.tail, network.head, network.cost, tree, pi, tolerance, block, at, PIVOTS, SCANS)
-        at, done, optimal = flow.improve(*arguments)
+        at, done, optimal = flow.improve(net, tree, pi, tolerance, block, at, PIVOTS, SCANS, spare)
         pivots += done
         repriced = repriced and not done
         if optimal:
             if repriced:
                 break
-            flow.reprice(network.cost, network.far, tree, pi)
+            flow.reprice(net, far, tree, pi)
             repriced = True
-    return (*_apart(network.supply, tree), pi[:n], pivots)
+    return (*_apart(supply, tree), pi[:n], pivots)
 
 
 def _apart(supply: Array, tree: Array) -> tuple[Array, Array, Array]:
