@@ -48,7 +48,7 @@ class Grid:
     >>> import numpy as np
     >>> from otdist.transport.grid import Grid
     >>> grid = Grid((2, 3))
-    >>> grid.cost(0, 5)
+    >>> float(grid.cost(0, 5))
     5.0
     >>> grid.c_transform(np.zeros((2, 3))).tolist()
     [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
