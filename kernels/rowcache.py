@@ -3,7 +3,7 @@
 A row of an assignment asks again and again for the smallest and second smallest c_j + p_j while prices p rise. The k
 smallest at one moment, S, together with the next one, b = min over j not in S of c_j + p_j, answer for long: as prices
 only rise, min over j not in S of c_j + p_j >= b stays true, and S suffices while its second smallest is below b
-(the third best value of Bertsekas & Castanon 1989, with k for two).
+(Bertsekas 1991 keeps the third best value: k = 2).
 
 `nearest` finds S by minima of groups of eight: the groups are strided, so that the minima of 32 of them are plain
 vector operations, and k + 1 minima below a limit prove that the k smallest lie below it. The limit is found by
