@@ -200,9 +200,12 @@ class Transport:
 
         `y` (m, d) is needed only where costs came as a matrix.
         """
-        if y is None and self._points is None:
+        if y is not None:
+            door, (host,) = enter(y=y)
+        elif self._points is not None and self._door is not None:
+            door, host = self._door, self._points[1]
+        else:
             raise ValueError("y: found None; costs came as a matrix, so pass the points (m, d) of the columns")
-        door, (host,) = enter(y=self._points[1] if y is None and self._points is not None else y)
         if host.ndim != 2 or len(host) != self.shape[1]:
             m = self.shape[1]
             raise ValueError(f"y: found shape {host.shape}; the plan has {m} columns: pass points ({m}, d)")

@@ -14,8 +14,9 @@ from otdist.kernels import costs
 from otdist.kernels.profiles import Cityblock, Squared
 from otdist.transport._solution import Solution, Watch
 
-# Pairs up to which a cost matrix is built where points have no engine of their own: 2 GB.
-MATRIX_PAIRS = 1 << 28
+# Pairs up to which a cost matrix is built where points have no engine of their own (2 GB), and where it is the shortest
+# way to the answer.
+MATRIX_PAIRS, SHORT_PAIRS = 1 << 28, 1 << 18
 
 
 class Problem(Protocol):
@@ -125,7 +126,14 @@ class Points:
         costs.listed(self.cost, self.x, self.y, rows, cols, out)
         return out
 
+    @cached_property
+    def _short(self) -> Matrix | None:
+        """The matrix of a small problem."""
+        return Matrix(self.matrix()) if len(self.x) * len(self.y) <= SHORT_PAIRS else None
+
     def row_potentials(self, g: Array) -> Array:
+        if self._short is not None:
+            return self._short.row_potentials(g)
         if self.x.shape[1] <= 3:
             from otdist.transport._points_low import c_transform
         else:
@@ -148,6 +156,8 @@ class Points:
         n, d = self.x.shape
         if self.x.shape[1] == 1:
             return self.move(np.full(n, 1.0), np.full(n, 1.0), watch, start)
+        if self._short is not None:
+            return self._short.assign(watch, start)
         if d <= 3:
             from otdist.transport._points_low import solve
         else:
@@ -159,6 +169,8 @@ class Points:
             from otdist.transport import line
 
             return line.solve(self.x[:, 0], self.y[:, 0], a, b, costs.power(self.cost))
+        if self._short is not None:
+            return self._short.move(a, b, watch, start)
         from otdist.transport._weighted_points import solve_points
 
         return solve_points(self.x, self.y, self.cost, a, b, watch, start)
