@@ -19,9 +19,9 @@ from otdist._arrays import Array
 HALF_ULP = 2.0**-53
 # Where the value is small against the terms it is made of, as with potentials of both signs that cancel, the gap cannot
 # fall below their rounding: this much of their sum of sizes. Nor can it fall below what the rounding of the masses is
-# worth: totals that agree to the last bit say no more than half an ulp of the total about where it lies.
+# worth: rows that add up to the last bit of the total leave open where a few such bits lie.
 FLOOR = 2.0**-46
-MASS_FLOOR = 2.0**-50
+MASS_FLOOR = 2.0**-48
 
 
 @dataclass(frozen=True)
