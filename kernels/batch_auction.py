@@ -3,7 +3,8 @@
 Each row keeps some columns, their costs and a bound L on the value c_ij + p_j of all others (`shortlist.py`). Prices
 only rise, so L stays valid: as long as the second best value of the list is at most L it is the true one, and a bid
 needs no other column. When it exceeds L, a bid up to L is still right, only lower than it might be: it is made if it is
-worth a fraction of the true one or ε. Otherwise the row waits; those that wait are listed anew together, by matrix products.
+worth a fraction of the true one or ε. Otherwise the row waits; those that wait are listed anew together, by matrix
+products.
 
 At the end every row is within ε of its cheapest column, hence within n ε of the optimum (Bertsekas 1979, 1988).
 

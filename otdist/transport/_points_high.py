@@ -1,6 +1,7 @@
 """Exact assignment between two clouds of n points in many dimensions, from the points, with O(n) memory.
 
     frame       both clouds centred and scaled                                            `_points_scan.Frame`
+    sample      the prices of a quarter of the points, solved the same way, extended by a c-transform
     graph       the cheapest columns of each row, the cheapest rows of each column        `_points_scan.Scan`
     auction     ε-scaling on that sparse graph                                            `kernels/sparse_auction.py`
     lists       thirty columns of each row at the prices found, a bound on the others
@@ -8,6 +9,9 @@
 
 What comes out is within n ε of the optimum, with ε = 1e-10 value/n or, where all costs are integers, ε < 1/n: then the
 assignment is optimal, and integral potentials prove it without a gap.
+
+Measured on one busy AVX-512 core, n = 4000, certificate included: 0.17 s at d = 16, 0.3 s at d = 64, squared or not;
+n = 20,000, d = 64 on two: 8.4 s of processor time in all, 0.28 GB.
 """
 
 from __future__ import annotations
@@ -28,10 +32,11 @@ from otdist.transport._solution import Solution, Watch
 TOLERANCE = 0.9e-10
 # Columns of a list, and arcs of a row and of a column in the sparse graph.
 LENGTH, ARCS = 32, 16
-# Between two values of ε.
-RATIO = 6.0
-SLACK = 4.0
+# Between two values of ε; by how many ε a bid may exceed what the bound of its list allows.
+RATIO, SLACK = 6.0, 4.0
+# More points begin with the prices of one in THINNING, assigned within FINE times the mean cost.
 COARSEST, THINNING, FINE = 500, 4, 1e-2
+# First ε on the sparse graph, HEAD-th of its dearest arc, and the last, this part of it.
 HEAD, TAIL = 8.0, 1e-4
 # Bids of one compiled piece, rows listed at once.
 PIECE, BATCH = 1_000_000, 4096
@@ -201,7 +206,7 @@ class _Solver:
                 state.bids += PIECE - left
                 if state.bids > war:
                     eps, war = min(eps * RATIO, max(eps, ceiling)), state.bids + WAR * n
-                if state.bids > 2 * LOST * n + 100_000 or listed > LISTED * n:
+                if state.bids > 2 * LOST * n + 100_000 or listed > LISTED * n + 20_000:
                     self.lost = True
                     return
                 if waiters and (count == 0 or waiters == len(waiting)):
