@@ -1,9 +1,10 @@
 """The auction algorithm on shortlists, whose rows are listed anew in batches.
 
-Each row keeps some columns, their costs and a bound L on the value c_ij + p_j of all others (`shortlist.py`). Prices only
-rise, so L stays valid: as long as the second best value of the list is at most L it is the true one, and a bid needs no
-other column. When it exceeds L, a bid up to L is still right, only lower than it might be: it is made if it is worth
-a fraction of the true one or ε. Otherwise the row waits; those that wait are listed anew together, by matrix products.
+Each row keeps some columns, their costs and a bound L on the value c_ij + p_j of all others (`shortlist.py`). Prices
+only rise, so L stays valid: as long as the second best value of the list is at most L it is the true one, and a bid
+needs no other column. When it exceeds L, a bid up to L is still right, only lower than it might be: it is made if it is
+worth a fraction of the true one or ε. Otherwise the row waits; those that wait are listed anew together, by matrix
+products.
 
 At the end every row is within ε of its cheapest column, hence within n ε of the optimum (Bertsekas 1979, 1988).
 
@@ -63,8 +64,9 @@ def bid_lists(
     """Let the `count` rows on `stack` bid until none is left, `bids` are made or `waiting` is full.
 
     Arrays as in `shortlist`; row_to_col, col_to_row int32 with -1 for none; paid (n,): cost of the assigned pair;
-    `waiting` holds `waiters` rows that must be listed anew; fresh (n,) uint8: 1 once a row was listed, cleared by its bid.
-    L may be too low by `rounding` times the value. Returns count, waiters and the bids left.
+    `waiting` holds `waiters` rows that must be listed anew; fresh (n,) uint8: 1 once a row was listed, cleared by its
+    bid. Bids may exceed the bound by `slack`, which adds to the ε of the outcome; L may be too low by `rounding` times
+    the value. Returns count, waiters and the bids left.
     """
     while count > 0 and bids > 0 and waiters < len(waiting):
         i = stack[count - 1]

@@ -21,8 +21,8 @@ LARGEST = 1e37
 def least(tag, tile, a, b, q, limits, first, x, y, g, scale, most, out, minima, weak):
     """out[first + r] = min_j between(x[first + r], y[j]) − g[j] for the rows of a tile of products.
 
-    tile, a, b, q, minima: as for `shortlist`, in a frame where costs are `scale` times smaller. limits (r, 2): a value t
-    is exceeded by all columns with bounds above t/scale − limits[r, 0] + limits[r, 1] |t/scale|. Rows that need
+    tile, a, b, q, minima: as for `shortlist`, in a frame where costs are `scale` times smaller. limits (r, 2): a value
+    t is exceeded by all columns with bounds above t/scale − limits[r, 0] + limits[r, 1] |t/scale|. Rows that need
     more than `most` evaluations are named in `weak`; returns how many.
     """
     found = 0

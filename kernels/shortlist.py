@@ -216,7 +216,7 @@ def shortlist(tag, tile, a, b, q, offset, rows, X, Y, price, J, C, low, L, minim
 
 @kernel
 def shortlist_direct(tag, rows, X, panels, price, padded, Y, J, C, low, L, row, minima, values, places):
-    """`shortlist` from sums of float64 differences. padded (w,): prices, infinite beyond the columns; row (w,) scratch."""
+    """`shortlist` from sums of float64 differences. padded (w,): prices, infinite beyond the columns; row: scratch."""
     groups = (len(row) + CHUNK - 1) // CHUNK * LANES
     for r in range(len(rows)):
         i = rows[r]

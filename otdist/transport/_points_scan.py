@@ -81,11 +81,13 @@ class Frame:
     def price(self, g: Array) -> Array:
         """Prices in this frame, of potentials outside."""
         with np.errstate(over="ignore"):
-            return np.clip(-g / self.scale, -1e300, 1e300) - self.of_columns
+            price: Array = np.clip(-g / self.scale, -1e300, 1e300) - self.of_columns
+        return price
 
     def potential(self, price: Array) -> Array:
         """Potentials outside, of prices in this frame."""
-        return -(price + self.of_columns) * self.scale
+        g: Array = -(price + self.of_columns) * self.scale
+        return g
 
 
 class Side:
@@ -200,7 +202,7 @@ class Scan:
 def c_transform(x: Array, y: Array, cost: Any, g: Array) -> Array:
     """min_j cost(x_i, y_j) − g_j for every row x_i, (n, d) and (m, d) float64, each value as `costs.between` has it."""
     # Numba compiles arrays that may be written to and others apart
-    x, y, g = (np.require(z, np.float64, "CW") for z in (x, y, g))
+    x, y, g = (np.require(z, np.float64, ["C", "W"]) for z in (x, y, g))
     n = len(x)
     out = np.empty(n)
     rows = np.arange(n)
