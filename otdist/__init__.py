@@ -35,6 +35,7 @@ _HOMES = (
         "ConvergenceWarning": "otdist._results",
         "Transport": "otdist._results",
         "CostMatrix": "otdist.transport.geometry",
+        "Grid": "otdist.transport.grid",
         "PointCloud": "otdist.transport.geometry",
         "emd": "otdist.transport.exact",
         "linear_sum_assignment": "otdist.transport.matching",
@@ -55,6 +56,7 @@ __all__ = [
     "Energy",
     "Gaussian",
     "Generator",
+    "Grid",
     "Laplacian",
     "Linear",
     "Matern",
@@ -126,6 +128,7 @@ if TYPE_CHECKING:
     from otdist.rkhs import IMQ, Constant, Energy, Gaussian, Laplacian, Linear, Matern, Polynomial, RationalQuadratic
     from otdist.transport.exact import emd, wasserstein
     from otdist.transport.geometry import CostMatrix, PointCloud
+    from otdist.transport.grid import Grid
     from otdist.transport.line import wasserstein_1d
     from otdist.transport.matching import linear_sum_assignment
     from otdist.transport.max_sliced import max_sliced_wasserstein

@@ -13,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 
 import otdist as od
 from otdist.reference import transport as reference
-from tests.transport_cases import CLOUDS, MATRICES, case, matrix, prove
+from tests.transport_cases import CLOUDS, MATRICES, case, matrix, on_grid, prove
 
 CHUNK = 50
 
@@ -32,6 +32,15 @@ def test_fuzz(chunk):
 @pytest.mark.parametrize("chunk", range(500 // CHUNK, 10_000 // CHUNK))
 def test_fuzz_long(chunk):
     test_fuzz(chunk)
+
+
+def test_grids():
+    for seed in range(140):
+        given_case = on_grid(seed)
+        try:
+            prove(given_case.solve(), given_case)
+        except Exception as error:
+            raise AssertionError(f"seed {seed}: {given_case.name}") from error
 
 
 @pytest.mark.slow

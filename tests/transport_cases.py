@@ -225,6 +225,19 @@ def case(seed: int, largest: int = 40) -> Case:
     return Case(name, points, matrix(cost, x, y, power), a, b)
 
 
+def on_grid(seed: int) -> Case:
+    """Two histograms on one product grid."""
+    rng = np.random.default_rng([seed, 21])
+    shape = [(1,), (7,), (4, 5), (1, 6), (3, 2, 4), (9, 9), (2, 2, 2, 2)][seed % 7]
+    p = float(rng.choice([1.0, 2.0, 1.5, 3.0]))
+    axes = shape if rng.random() < 0.5 else tuple(np.cumsum(rng.random(n) + 0.1) for n in shape)
+    grid = od.Grid(axes, cost=p)
+    masses = [MASSES[rng.integers(2, len(MASSES))] for _ in "ab"]
+    at = grid.points()
+    C = np.sum(np.abs(at[:, None] - at[None]) ** p, axis=-1)
+    return Case(f"grid {shape} p={p}", grid, C, *(w(rng, grid.size) for w in masses))
+
+
 def prove(result: od.Transport, given: Case) -> None:
     """Check from first principles that `result` is a feasible plan with a proof of its cost."""
     C, a, b = given.C, given.p, given.q

@@ -14,7 +14,7 @@ from otdist._arrays import Array
 from otdist._results import ConvergenceWarning, Status
 from otdist.catalogue import choose
 from otdist.transport._certificate import Certificate, certify
-from otdist.transport._problem import Problem
+from otdist.transport._problem import Gridded, Problem
 from otdist.transport._solution import Solution, Watch
 
 ON_FAIL = ("warn", "raise", "ignore")
@@ -71,7 +71,7 @@ def number(name: str, value: object, *, least: float, beyond: bool = False) -> f
 
 def solve(problem: Problem, a: Array, b: Array, limits: Limits, start: Array | None = None) -> Answer:
     """Exact transport of masses a to masses b, of equal totals."""
-    rows, cols = np.flatnonzero(a), np.flatnonzero(b)
+    rows, cols = (np.arange(len(w)) if isinstance(problem, Gridded) else np.flatnonzero(w) for w in (a, b))
     whole = len(rows) == len(a) and len(cols) == len(b)
     inner = problem if whole else problem.kept(rows, cols)
     p, q = a[rows], b[cols]
@@ -81,7 +81,8 @@ def solve(problem: Problem, a: Array, b: Array, limits: Limits, start: Array | N
     solution = replace(found, rows=rows[found.rows[order]], cols=cols[found.cols[order]], mass=found.mass[order])
     c = problem.pairs(solution.rows, solution.cols)
     f, g = _potentials(problem, inner, found.g, cols, b, float(solution.mass @ c))
-    certificate = certify(a, b, solution.rows, solution.cols, solution.mass, c, f, g, integral=problem.integral)
+    plan = solution.rows, solution.cols, solution.mass
+    certificate = certify(a, b, *plan, c, f, g, integral=problem.integral, roundings=problem.roundings)
     return _judged(Answer(solution, f, g, certificate, Status.OPTIMAL), limits, problem.log_unit)
 
 
@@ -103,7 +104,7 @@ def _potentials(problem: Problem, inner: Problem, g: Array, cols: Array, b: Arra
     f[np.isposinf(f)] = 0.0  # a row without mass that may go nowhere: any potential will do
     if complete:
         return f, g
-    empty = np.flatnonzero(b == 0)
+    empty = np.setdiff1d(np.arange(problem.shape[1]), cols)
     full = np.empty(problem.shape[1])
     full[cols] = g
     rest = problem.kept(everyone, empty).column_potentials(f)

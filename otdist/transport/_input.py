@@ -14,8 +14,9 @@ from otdist._arrays import Array, Door, enter
 from otdist._results import Transport
 from otdist._samples import points, same_d
 from otdist.catalogue import choose, flag
-from otdist.transport._problem import Problem, clouds, cost_matrix
+from otdist.transport._problem import Gridded, Problem, clouds, cost_matrix
 from otdist.transport.geometry import COSTS, CostMatrix, PointCloud
+from otdist.transport.grid import Grid
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Given:
 def entered(costs: Any, a: Any, b: Any) -> Given:
     """Costs and masses of a call of `emd`."""
     own = {name: value for name, value in (("a", a), ("b", b)) if value is not None}
+    if isinstance(costs, Grid):
+        return _of_grid(costs, own)
     if isinstance(costs, PointCloud):
         given = {"x": costs.x} if costs.y is None else {"x": costs.x, "y": costs.y}
     else:
@@ -48,6 +51,18 @@ def entered(costs: Any, a: Any, b: Any) -> Given:
     if costs.cost == "cosine":
         refuse_zero_vectors(x=x, y=y)
     return Given(door, clouds(x, y, costs.cost, order(costs.p)), a, b, (x, y))
+
+
+def _of_grid(grid: Grid, own: dict[str, Any]) -> Given:
+    if not own:
+        raise ValueError("a: found None; transport on a grid needs its histograms a and b")
+    with np.errstate(over="ignore"):
+        far = float(grid.cost(0, grid.size - 1))
+    if not far < 1e300 / grid.size:
+        raise ValueError(f"costs: found a grid with costs up to {far:.3g}; divide its coordinates by a common factor")
+    door, hosts = enter(**own)
+    flat = {name: w.reshape(-1) if w.shape == grid.shape else w for name, w in zip(own, hosts, strict=True)}
+    return Given(door, Gridded(grid), flat.get("a"), flat.get("b"))
 
 
 def sample(name: str, x: Array) -> Array:

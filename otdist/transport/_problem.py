@@ -13,6 +13,7 @@ from otdist._arrays import Array
 from otdist.kernels import costs
 from otdist.kernels.profiles import Cityblock, Squared
 from otdist.transport._solution import Solution, Watch
+from otdist.transport.grid import Grid
 
 # Pairs up to which a cost matrix is built where points have no engine of their own (2 GB), and where it is the shortest
 # way to the answer.
@@ -31,6 +32,10 @@ class Problem(Protocol):
     @property
     def integral(self) -> bool:
         """Whether all costs are whole numbers."""
+
+    @property
+    def roundings(self) -> int:
+        """How often a row potential is rounded on its way."""
 
     def pairs(self, rows: Array, cols: Array) -> Array:
         """c(rows[s], cols[s])."""
@@ -60,6 +65,7 @@ class Matrix:
 
     C: Array
     log_unit: float = 0.0
+    roundings = 1
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -110,6 +116,7 @@ class Points:
     cost: Any  # a tag of kernels/costs.py
     log_unit: float = 0.0
     log_length: int = 0
+    roundings = 1
     directions: bool = False  # the points are those of the caller on the sphere of radius √½
 
     @property
@@ -174,6 +181,49 @@ class Points:
         from otdist.transport._weighted_points import solve_points
 
         return solve_points(self.x, self.y, self.cost, a, b, watch, start)
+
+
+@dataclass(frozen=True)
+class Gridded:
+    """Costs between the points of a product grid, a sum over its axes."""
+
+    grid: Grid
+    log_unit = 0.0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.grid.size, self.grid.size
+
+    @property
+    def integral(self) -> bool:
+        return self.grid.power in (1.0, 2.0) and all(_integral(axis) for axis in self.grid.axes)
+
+    @property
+    def roundings(self) -> int:
+        return 3 * len(self.grid.axes)
+
+    def pairs(self, rows: Array, cols: Array) -> Array:
+        return np.asarray(self.grid.cost(rows, cols), np.float64)
+
+    def row_potentials(self, g: Array) -> Array:
+        return np.asarray(self.grid.c_transform(g))
+
+    def column_potentials(self, f: Array) -> Array:
+        return self.row_potentials(f)
+
+    def kept(self, rows: Array, cols: Array) -> Matrix:
+        return Matrix(np.asarray(self.grid.cost(rows[:, None], cols), np.float64))
+
+    def matrix(self) -> Array:
+        return self.grid.matrix()
+
+    def assign(self, watch: Watch, start: Array | None) -> Solution:
+        return self.move(*(np.full(self.grid.size, 1.0),) * 2, watch, start)
+
+    def move(self, a: Array, b: Array, watch: Watch, start: Array | None) -> Solution:
+        from otdist.transport.grid import solve
+
+        return solve(self.grid, a, b, watch)
 
 
 def _integral(x: Array) -> bool:

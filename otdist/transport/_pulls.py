@@ -57,7 +57,8 @@ def _distance(tag: Any, d: Array) -> Array:
         total: Array = np.sum(np.abs(d), axis=1)
         return total
     if isinstance(tag, costs.Chebyshev):
-        return np.max(np.abs(d), axis=1)
+        largest: Array = np.max(np.abs(d), axis=1)
+        return largest
     return lengths(d)[:, 0]
 
 

@@ -46,8 +46,8 @@ class Grid:
     Examples
     --------
     >>> import numpy as np
-    >>> from otdist.transport.grid import Grid
-    >>> grid = Grid((2, 3))
+    >>> import otdist as od
+    >>> grid = od.Grid((2, 3))
     >>> float(grid.cost(0, 5))
     5.0
     >>> grid.c_transform(np.zeros((2, 3))).tolist()
