@@ -11,7 +11,6 @@ met yet are already priced against each other.
 
 from __future__ import annotations
 
-import numpy as np
 from numba import njit
 
 from otdist.kernels.jit import INLINE, kernel
@@ -22,7 +21,7 @@ from otdist.kernels.network import unpacked
 def _find(leader, x):
     while leader[x] != x:
         leader[x] = leader[leader[x]]
-        x = np.int64(leader[x])
+        x = leader[x]
     return x
 
 
@@ -42,7 +41,7 @@ def plant(nodes, reals, flow, n, m, rows, columns, mass, costs, inside, estimate
     for v in range(root + 2):
         begins[v] = 0
     for e in range(count):
-        i, j = np.int64(rows[e]), n + np.int64(columns[e])
+        i, j = rows[e], n + columns[e]
         x, z = _find(leader, i), _find(leader, j)
         inside[e] = x != z
         if x != z:
@@ -53,7 +52,7 @@ def plant(nodes, reals, flow, n, m, rows, columns, mass, costs, inside, estimate
         begins[v + 2] += begins[v + 1]
     for e in range(count):
         if inside[e]:
-            i, j = np.int64(rows[e]), n + np.int64(columns[e])
+            i, j = rows[e], n + columns[e]
             arcs[begins[i + 1]], arcs[begins[j + 1]] = e, e
             begins[i + 1] += 1
             begins[j + 1] += 1
@@ -70,12 +69,12 @@ def plant(nodes, reals, flow, n, m, rows, columns, mass, costs, inside, estimate
         top = 1
         while top > 0:
             top -= 1
-            x = np.int64(stack[top])
+            x = stack[top]
             position[x], order[placed] = placed, x
             placed += 1
             for t in range(begins[x], begins[x + 1]):
-                e = np.int64(arcs[t])
-                z = n + np.int64(columns[e]) if x < n else np.int64(rows[e])
+                e = arcs[t]
+                z = n + columns[e] if x < n else rows[e]
                 if parent[z] >= 0:
                     continue
                 parent[z], tree.cost[z], tree.flow[z] = x, costs[e], mass[e]
@@ -83,5 +82,5 @@ def plant(nodes, reals, flow, n, m, rows, columns, mass, costs, inside, estimate
                 stack[top] = z
                 top += 1
     for t in range(root, 0, -1):
-        x = np.int64(order[t])
+        x = order[t]
         size[parent[x]] += size[x]

@@ -15,7 +15,7 @@ arc is the last to block, met along the cycle in the direction of the push from 
 Masses are integers, so that ties are exact. A pivot that pushes nothing then lowers the potentials of a subtree of a
 row by a reduced cost below -tolerance, and raises none: no basis returns.
 
-Measured: about 4 us a pivot with 16 rows of 16 arcs priced, n = m = 4000, one core.
+Measured on one shared core: 6 us a pivot with 16 rows of 16 arcs priced, 4000 rows and columns; 2 us for 200.
 """
 
 from __future__ import annotations
@@ -97,15 +97,15 @@ def pivot(tree, n, i, column, cost, reduced, carried):
     # From s up, arcs of rows lose mass; from t up, arcs of columns do.
     least_s, least_t = np.int64(LARGEST), np.int64(LARGEST)
     block_s, block_t, below_s, below_t = -1, -1, -1, -1
-    u, place, work = s, np.int64(position[t]), 0
+    u, place, work = s, position[t], 0
     while True:
-        k = np.int64(position[u])
+        k = position[u]
         if k <= place and place < k + size[u]:
             break
         if u < n and flow[u] < least_s:
             least_s, block_s = flow[u], u
         below_s = u
-        u = np.int64(parent[u])
+        u = parent[u]
         work += 1
     apex = u
     w = t
@@ -113,7 +113,7 @@ def pivot(tree, n, i, column, cost, reduced, carried):
         if w >= n and flow[w] <= least_t:
             least_t, block_t = flow[w], w
         below_t = w
-        w = np.int64(parent[w])
+        w = parent[w]
         work += 1
     if least_t <= least_s:
         delta, leaving, child, stem, branch = least_t, block_t, t, s, below_t
@@ -126,29 +126,29 @@ def pivot(tree, n, i, column, cost, reduced, carried):
         u = s
         while u != apex:
             flow[u] += -delta if u < n else delta
-            u = np.int64(parent[u])
+            u = parent[u]
         w = t
         while w != apex:
             flow[w] += delta if w < n else -delta
-            w = np.int64(parent[w])
+            w = parent[w]
     if dry:
         return work
-    moved = np.int64(size[leaving])
+    moved = size[leaving]
     # Sizes above: the stem gains, the branch loses.
-    x = np.int64(parent[leaving])
+    x = parent[leaving]
     while x != apex:
         size[x] -= moved
-        x = np.int64(parent[x])
-    before, after = np.int64(position[leaving]), np.int64(position[stem])
+        x = parent[x]
+    before, after = position[leaving], position[stem]
     end = after + size[stem]
     x = stem
     while x != apex:
         size[x] += moved
-        x = np.int64(parent[x])
+        x = parent[x]
     reroot(tree, child, leaving, stem, cost, carried + delta if reduced < 0.0 else carried - delta, moved)
     # The nodes between the old place and the new one give way; the subtree becomes the first or the last child.
     if after < before:
-        base = np.int64(position[branch]) if stem == apex else end
+        base = position[branch] if stem == apex else end
         for e in range(before - 1, base - 1, -1):
             x = order[e]
             order[e + moved] = x
@@ -179,10 +179,10 @@ def reroot(tree, child, leaving, stem, cost, carried, moved):
     """
     parent, position, size, order = tree.parent, tree.position, tree.size, tree.order
     x, above, below, count = child, stem, np.int64(0), 0
-    low = np.int64(position[x])
+    low = position[x]
     high = low
     while True:
-        first, own = np.int64(position[x]), np.int64(size[x])
+        first, own = position[x], size[x]
         for e in range(first, low):
             tree.moved[count + e - first] = order[e]
         count += low - first
@@ -190,7 +190,7 @@ def reroot(tree, child, leaving, stem, cost, carried, moved):
             tree.moved[count + e - high] = order[e]
         count += first + own - high
         low, high = first, first + own
-        next_node, next_cost, next_flow = np.int64(parent[x]), tree.cost[x], tree.flow[x]
+        next_node, next_cost, next_flow = parent[x], tree.cost[x], tree.flow[x]
         parent[x], tree.cost[x], tree.flow[x], size[x] = above, cost, carried, moved - below
         if x == leaving:
             break
@@ -205,12 +205,12 @@ def refresh(tree, n, low):
     in the tree. The largest cost there is has no say: it may be huge and of no use to anybody.
     """
     potential, parent, order, cost = tree.potential, tree.parent, tree.order, tree.cost
-    root = np.int64(order[0])
+    root = order[0]
     potential[root], low[root] = 0.0, 0.0
     least, largest, costliest = 0.0, 0.0, 0.0
     for t in range(1, len(order)):
-        x = np.int64(order[t])
-        p = np.int64(parent[x])
+        x = order[t]
+        p = parent[x]
         step = cost[x] if x < n else -cost[x]
         a = potential[p]
         total = a + step
@@ -311,8 +311,8 @@ def unload(nodes, reals, flow, n, a, b, unit, rows, columns, mass):
         left[n + j] = b[j]
     count = 0
     for t in range(n + m, 0, -1):
-        x = np.int64(order[t])
-        p = np.int64(parent[x])
+        x = order[t]
+        p = parent[x]
         if flow[x] <= 0 or p == n + m:
             continue
         value = left[x] + tail[x]

@@ -6,6 +6,8 @@ places[t], so that a stored matrix (places = rows) and tiles made on the fly are
 
 Groups of eight columns are reduced to their minima, 32 groups side by side in plain vector operations. The (k+1)-th
 least of the minima bounds the (k+1)-th least number, and only the few groups below it are looked at.
+
+Measured at 4000 columns, k = 16, on one core: 6.6 us a row, 2.8 where nothing is below the limit; reading it takes 2.5.
 """
 
 from __future__ import annotations

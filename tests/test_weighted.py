@@ -353,3 +353,14 @@ def test_property_shift_scale_and_transpose(drawn: Problem, power: int) -> None:
     assert optimal(C * 2.0**power, a, b) == value * 2.0**power
     f, g = np.arange(len(a)) / 8, np.arange(len(b)) / 4
     assert optimal(C + f[:, None] + g, a, b) == pytest.approx(value + f @ a + g @ b, abs=10 * scale)
+
+
+def test_callback_hears_all_stages_and_may_stop() -> None:
+    C, a, b = problem(400, 380)
+    stages: list[str] = []
+    solve(C.copy(), a, b, Watch(callback=lambda figures: stages.append(figures["stage"])))
+    assert {"auction", "pricing"} <= set(stages) <= {"auction", "simplex", "pricing"}
+    found = solve(C, a, b, Watch(callback=lambda figures: figures["stage"] != "pricing"))
+    assert found.stopped == "callback"
+    primal, dual, _ = bounds(C, a, b, found)
+    assert primal >= dual

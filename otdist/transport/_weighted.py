@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -115,9 +116,14 @@ def bounded(C: Array) -> Array:
 def integral(C: Array) -> bool:
     """Whether all costs are integers (or forbidden), small enough that sums over a path stay exact."""
     limit = 2.0**52 / sum(C.shape)
-    for row in C:  # most matrices are told by their first row
-        finite = row[np.isfinite(row)]
-        if (finite != np.rint(finite)).any() or (np.abs(finite) > limit).any():
+    size = max(1, 32_768 // C.shape[1])
+    ends = [0, *range(1, len(C), size), len(C)]
+    for start, stop in pairwise(ends):  # most matrices are told by their first row
+        block = C[start:stop]
+        if (np.rint(block) != block).any() or block.min() < -limit:
+            return False
+        large = block > limit
+        if large.any() and np.isfinite(block[large]).any():
             return False
     return True
 
