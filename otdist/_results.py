@@ -14,7 +14,23 @@ from otdist._arrays import Array, Door, enter
 
 
 class ConvergenceWarning(UserWarning):
-    """A solver ended before its tolerance was reached; its bounds are true all the same."""
+    """A solver ended before its tolerance was reached; its bounds are true all the same.
+
+    Parameters
+    ----------
+    *args : object
+        The message.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import otdist as od
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore", od.ConvergenceWarning)
+    ...     result = od.emd([[0.0, 1.0], [1.0, 0.0]], time_limit=0.0)
+    >>> result.lower_bound <= 0.0 <= result.upper_bound
+    True
+    """
 
 
 class Status(StrEnum):
