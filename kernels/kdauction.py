@@ -8,7 +8,7 @@ is lower, still valid, and the search is put off; not if that would cost more th
 
 `gather` makes the arcs for a sparse auction: the least of every row, the least of every column, arcs kept from before.
 
-Measured on one AVX-512 core: 30 ns a bid in cache, a search 2 us at k = 16 in the plane.
+Measured on one AVX-512 core: 100 ns a bid, a search 1.6 us at k = 16 in the plane; 20 us for distances at n = 20,000.
 """
 
 from __future__ import annotations
