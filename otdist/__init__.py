@@ -32,6 +32,17 @@ _HOMES = (
         "pairwise": "otdist._pairwise",
         "nearest": "otdist._pairwise",
         "value_and_grad": "otdist._gradients",
+        "ConvergenceWarning": "otdist._results",
+        "Transport": "otdist._results",
+        "CostMatrix": "otdist.transport.geometry",
+        "Grid": "otdist.transport.grid",
+        "PointCloud": "otdist.transport.geometry",
+        "emd": "otdist.transport.exact",
+        "linear_sum_assignment": "otdist.transport.matching",
+        "max_sliced_wasserstein": "otdist.transport.max_sliced",
+        "sliced_wasserstein": "otdist.transport.sliced",
+        "wasserstein": "otdist.transport.exact",
+        "wasserstein_1d": "otdist.transport.line",
     }
 )
 _MODULES = ("estimate", "features", "gaussian")
@@ -40,20 +51,26 @@ __all__ = [
     "IMQ",
     "KID",
     "Constant",
+    "ConvergenceWarning",
+    "CostMatrix",
     "Energy",
     "Gaussian",
     "Generator",
+    "Grid",
     "Laplacian",
     "Linear",
     "Matern",
+    "PointCloud",
     "Polynomial",
     "RationalQuadratic",
     "TestResult",
+    "Transport",
     "__version__",
     "alpha_divergence",
     "bhattacharyya",
     "chi2",
     "cross_entropy",
+    "emd",
     "energy_distance",
     "energy_test",
     "entropy",
@@ -68,14 +85,19 @@ __all__ = [
     "kid",
     "kl",
     "l2",
+    "linear_sum_assignment",
+    "max_sliced_wasserstein",
     "mmd",
     "mmd_test",
     "nearest",
     "pairwise",
     "renyi",
+    "sliced_wasserstein",
     "tsallis",
     "tv",
     "value_and_grad",
+    "wasserstein",
+    "wasserstein_1d",
     "witness",
 ]
 
@@ -83,7 +105,7 @@ if TYPE_CHECKING:
     from otdist import estimate, features, gaussian
     from otdist._gradients import value_and_grad
     from otdist._pairwise import nearest, pairwise
-    from otdist._results import TestResult
+    from otdist._results import ConvergenceWarning, TestResult, Transport
     from otdist.catalogue import Generator
     from otdist.discrepancy import KID, energy_distance, kid, mmd, witness
     from otdist.divergences import (
@@ -104,6 +126,13 @@ if TYPE_CHECKING:
         tv,
     )
     from otdist.rkhs import IMQ, Constant, Energy, Gaussian, Laplacian, Linear, Matern, Polynomial, RationalQuadratic
+    from otdist.transport.exact import emd, wasserstein
+    from otdist.transport.geometry import CostMatrix, PointCloud
+    from otdist.transport.grid import Grid
+    from otdist.transport.line import wasserstein_1d
+    from otdist.transport.matching import linear_sum_assignment
+    from otdist.transport.max_sliced import max_sliced_wasserstein
+    from otdist.transport.sliced import sliced_wasserstein
     from otdist.twosample import energy_test, mmd_test
 
 

@@ -11,8 +11,17 @@ from otdist import discrepancy, divergences
 from otdist._custom import evaluate_generator
 from otdist._evaluate import Options, evaluate
 from otdist.catalogue import DIVERGENCES, Generator
+from otdist.transport import exact, line, sliced
 
 _SHARED = ("axis", "normalize", "from_logits")
+# Distances of samples: the module of each, where NAME_estimate(..., wanted=) also returns gradients.
+_SAMPLES: dict[str, Any] = {
+    "mmd": discrepancy,
+    "energy_distance": discrepancy,
+    "wasserstein": exact,
+    "wasserstein_1d": line,
+    "sliced_wasserstein": sliced,
+}
 
 
 def value_and_grad(fun: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., tuple[Any, Any]]:
@@ -21,10 +30,11 @@ def value_and_grad(fun: Callable[..., Any], argnums: int | tuple[int, ...] = 0) 
     Parameters
     ----------
     fun : callable
-        A divergence of otdist: `tv`, `kl`, ..., `entropy`, `f_divergence`; or `mmd`, `energy_distance`.
+        A divergence of otdist: `tv`, `kl`, ..., `entropy`, `f_divergence`; or `mmd`, `energy_distance`, `wasserstein`,
+        `wasserstein_1d`, `sliced_wasserstein`, `emd`.
     argnums : int or tuple of int, default 0
-        With respect to which arguments: 0 is p, 1 is q; of `mmd` and `energy_distance` 0 is x, 1 is y, 2 is x_weights,
-        3 is y_weights.
+        With respect to which arguments: 0 is p, 1 is q; between samples 0 is x, 1 is y, 2 and 3 are their weights; of
+        `emd` 0 is the costs (a pair of gradients if they are a `PointCloud`), 1 is a, 2 is b.
 
     Returns
     -------
@@ -48,8 +58,11 @@ def value_and_grad(fun: Callable[..., Any], argnums: int | tuple[int, ...] = 0) 
     (0.25, [0.5, -0.5])
     """
     name = getattr(fun, "__name__", "")
-    if name in ("mmd", "energy_distance") and getattr(discrepancy, name) is fun:
-        return _of_samples(fun, argnums)
+    if name == "emd" and exact.emd is fun:
+        return _of_costs(argnums)
+    home = _SAMPLES.get(name)
+    if home is not None and getattr(home, name) is fun:
+        return _of_samples(fun, getattr(home, f"{name}_estimate"), argnums)
     if getattr(divergences, name, None) is not fun or name not in (*DIVERGENCES, "f_divergence"):
         raise TypeError(
             f"fun: found {name or type(fun).__name__}; give a divergence of otdist, e.g. otdist.kl, or otdist.mmd"
@@ -82,7 +95,7 @@ def value_and_grad(fun: Callable[..., Any], argnums: int | tuple[int, ...] = 0) 
     return with_gradient
 
 
-def _of_samples(fun: Callable[..., Any], argnums: Any) -> Callable[..., tuple[Any, Any]]:
+def _of_samples(fun: Callable[..., Any], estimate: Callable[..., Any], argnums: Any) -> Callable[..., tuple[Any, Any]]:
     """`value_and_grad` of distances between samples."""
     numbers = _numbers(argnums, 4)
     wanted = tuple(i in numbers for i in range(4))
@@ -91,13 +104,30 @@ def _of_samples(fun: Callable[..., Any], argnums: Any) -> Callable[..., tuple[An
     def with_gradient(*args: Any, **options: Any) -> tuple[Any, Any]:
         given = signature.bind(*args, **options)
         given.apply_defaults()
-        found = getattr(discrepancy, f"{fun.__name__}_estimate")(**given.arguments, wanted=wanted)
+        found = estimate(**given.arguments, wanted=wanted)
         door, value = found[0].door, found[0].door.leave(found[1].value)
         grads = tuple(door.leave(found[1].gradients[i]) for i in numbers)
         return value, grads if isinstance(argnums, tuple) else grads[0]
 
     with_gradient.__name__ = f"{fun.__name__}_with_gradient"
     with_gradient.__doc__ = f"Value and gradient of {fun.__name__}, see otdist.value_and_grad."
+    return with_gradient
+
+
+def _of_costs(argnums: Any) -> Callable[..., tuple[Any, Any]]:
+    """`value_and_grad` of `emd`: by costs the plan, or a pair of gradients by points; by masses the potentials."""
+    numbers = _numbers(argnums, 3)
+    signature = inspect.signature(exact.emd)
+
+    def with_gradient(*args: Any, **options: Any) -> tuple[Any, Any]:
+        given = signature.bind(*args, **options)
+        given.apply_defaults()
+        result, basis, answer = exact.emd_estimate(**given.arguments)
+        grads = exact.emd_gradients(basis, answer, result, numbers)
+        return result.value, grads if isinstance(argnums, tuple) else grads[0]
+
+    with_gradient.__name__ = "emd_with_gradient"
+    with_gradient.__doc__ = "Value and gradient of emd, see otdist.value_and_grad."
     return with_gradient
 
 

@@ -30,13 +30,13 @@ from typing import Any
 import numpy as np
 
 from otdist._arrays import Array
+from otdist._sorted import TILE, Sorted, tile_rows
 from otdist.kernels import threads
 from otdist.kernels.line import PIECE, cramer
 from otdist.kernels.walk import energy_rows, laplace_rows
 
-# Points of a tile of short rows; nanoseconds to sort a point, to sort it with its order, and to walk over it.
-TILE = 1 << 16
-SORT, ARGSORT, MERGE, WALK = 8.0, 25.0, 3.0, 20.0
+# Nanoseconds to merge a point, and to walk over it.
+MERGE, WALK = 3.0, 20.0
 # Where the largest coordinate is outside, a square of integer weights times a gap could leave the range of float64:
 # the row is computed on a power of two times its coordinates.
 SMALL, LARGE = 2.0**-800, 2.0**880
@@ -76,7 +76,7 @@ def energy_line(
     sums: bool = False,
 ) -> Outcome:
     """2 E|x - y| - E|x - x'| - E|y - y'| of every row, see above."""
-    s = _Samples.sort(x, y, a, b, any(wanted))
+    s = Sorted.sort(x, y, a, b, any(wanted))
     if s.order_x is None:
         return _finish(s, _cramer, 0.0, wanted, unbiased, sums)
     return _finish(s, _energy, 0.0, wanted, unbiased, sums)
@@ -96,87 +96,22 @@ def laplace_line(
     """Squared MMD of the kernel sum over sigmas of exp(-|x - y|/sigma) of every row, see above."""
     bandwidths = np.array(sigmas, np.float64)
 
-    def walk(s: _Samples, factor: Array, points: Any, weights: Any) -> tuple[Array, Array]:
+    def walk(s: Sorted, factor: Array, points: Any, weights: Any) -> tuple[Array, Array]:
         return _laplace(s, bandwidths, factor, points, weights)
 
-    return _finish(_Samples.sort(x, y, a, b, any(wanted)), walk, float(len(bandwidths)), wanted, unbiased, sums)
+    return _finish(Sorted.sort(x, y, a, b, any(wanted)), walk, float(len(bandwidths)), wanted, unbiased, sums)
 
 
-@dataclass(frozen=True)
-class _Samples:
-    """Sorted rows, and what one needs to know which weight and which gradient belongs to a point."""
-
-    batch: int
-    x: Array
-    y: Array
-    order_x: Array | None
-    order_y: Array | None
-    weights: Array | None  # of x and y, side by side
-
-    @classmethod
-    def sort(cls, x: Array, y: Array, a: Array | None, b: Array | None, gradients: bool) -> _Samples:
-        batch = max(len(part) for part in (x, y, a, b) if part is not None)
-        weights = None if a is None and b is None else _side_by_side(_weights(a, x), _weights(b, y))
-        ordered = gradients or weights is not None
-        copies = [np.empty(part.shape, part.dtype) for part in (x, y)]
-        orders = [np.empty(part.shape, np.int64) if ordered else None for part in (x, y)]
-
-        def tile(ordering: bool, which: int, start: int, stop: int) -> None:
-            part, order = (x, y)[which][start:stop], orders[which]
-            if not ordering:
-                copies[which][start:stop] = part
-                copies[which][start:stop].sort(axis=1)
-            elif order is not None:
-                order[start:stop] = np.argsort(part, axis=1)
-
-        tiles = [
-            (ordering, which, *span)
-            for ordering in ((True, False) if ordered else (False,))
-            for which, part in enumerate((x, y))
-            for span in threads.spans(len(part), _rows(part.shape[1]))
-        ]
-        threads.run(tile, tiles, (ARGSORT if ordered else SORT) * (x.size + y.size))
-        return cls(batch, copies[0], copies[1], orders[0], orders[1], weights)
-
-    def own_weights(self, which: int) -> Array | None:
-        n = self.x.shape[1]
-        return (
-            None if self.weights is None else np.ascontiguousarray(self.weights[:, (slice(n), slice(n, None))[which]])
-        )
-
-    def alone(self, which: int) -> _Samples:
-        """One of the samples against nothing."""
-        part, order = ((self.x, self.order_x), (self.y, self.order_y))[which]
-        nothing = np.empty((1, 0), part.dtype)
-        no_order = None if order is None else np.empty((1, 0), np.int64)
-        return _Samples(self.batch, part, nothing, order, no_order, self.own_weights(which))
-
-    def squares(self, which: int) -> tuple[Array, Array]:
-        """Sum of the squares s of the normalised weights, and 1 - s without cancellation."""
-        n, w = (self.x, self.y)[which].shape[1], self.own_weights(which)
-        if w is None:
-            return np.full(self.batch, 1.0 / n), np.full(self.batch, (n - 1) / n)
-        w = w / w.sum(axis=1, keepdims=True)
-        others = (w * (1.0 - w)).sum(axis=1)
-        return np.broadcast_to((w * w).sum(axis=1), self.batch), np.broadcast_to(others, self.batch)
-
-    def scale(self) -> Array:
-        """Power of two per row that keeps squares of W times a gap in range."""
-        ends = [np.abs(part[:, [0, -1]]).max(axis=1) for part in (self.x, self.y) if part.size]
-        size = np.broadcast_to(np.max(np.broadcast_arrays(*ends), axis=0), self.batch).astype(np.float64)
-        return np.where(size < SMALL, UP, np.where(size > LARGE, DOWN, 1.0))
+Walk = Callable[[Sorted, Array, Any, Any], tuple[Array, Array]]
 
 
-Walk = Callable[[_Samples, Array, Any, Any], tuple[Array, Array]]
-
-
-def _finish(s: _Samples, walk: Walk, peak: float, wanted: Sequence[bool], unbiased: bool, sums: bool) -> Outcome:
+def _finish(s: Sorted, walk: Walk, peak: float, wanted: Sequence[bool], unbiased: bool, sums: bool) -> Outcome:
     """The outcome of a kernel whose k(x, x) is `peak`: V-statistic, then what makes it unbiased."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         return _statistics(s, walk, peak, wanted, unbiased, sums)
 
 
-def _statistics(s: _Samples, walk: Walk, peak: float, wanted: Sequence[bool], unbiased: bool, sums: bool) -> Outcome:
+def _statistics(s: Sorted, walk: Walk, peak: float, wanted: Sequence[bool], unbiased: bool, sums: bool) -> Outcome:
     n, m = s.x.shape[1], s.y.shape[1]
     points, weights = (np.zeros((s.batch, n + m)) if any(wanted) else None for _ in range(2))
     value, _ = walk(s, np.ones(s.batch), points, weights)
@@ -217,13 +152,13 @@ def _statistics(s: _Samples, walk: Walk, peak: float, wanted: Sequence[bool], un
     )
 
 
-def _cramer(s: _Samples, _factor: Array, _points: Any, _weights: Any) -> tuple[Array, Array]:
+def _cramer(s: Sorted, _factor: Array, _points: Any, _weights: Any) -> tuple[Array, Array]:
     """The energy distance with equal weights, values only."""
     n, m = s.x.shape[1], s.y.shape[1]
     common = math.gcd(n, m) if m else n
     up, down = (m // common, n // common) if m else (1, 0)
     parts = np.empty((s.batch, -(-(n + m) // PIECE)))
-    scale = s.scale()
+    scale = _scale(s)
 
     def tile(start: int, stop: int) -> None:
         cramer(s.x, s.y, up, down, 0 if m else n, 1.0 / (n * up), scale, parts, start, stop)
@@ -234,8 +169,8 @@ def _cramer(s: _Samples, _factor: Array, _points: Any, _weights: Any) -> tuple[A
     return value, -value
 
 
-def _energy(s: _Samples, factor: Array, points: Any, weights: Any) -> tuple[Array, Array]:
-    value, scale = np.empty(s.batch), s.scale()
+def _energy(s: Sorted, factor: Array, points: Any, weights: Any) -> tuple[Array, Array]:
+    value, scale = np.empty(s.batch), _scale(s)
 
     def tile(start: int, stop: int) -> None:
         pooled, notes, who = _scratch(s, 3 if points is not None else 0)
@@ -248,7 +183,7 @@ def _energy(s: _Samples, factor: Array, points: Any, weights: Any) -> tuple[Arra
     return value, -value
 
 
-def _laplace(s: _Samples, sigmas: Array, factor: Array, points: Any, weights: Any) -> tuple[Array, Array]:
+def _laplace(s: Sorted, sigmas: Array, factor: Array, points: Any, weights: Any) -> tuple[Array, Array]:
     value, spread = np.empty(s.batch), np.empty(s.batch)
 
     def tile(start: int, stop: int) -> None:
@@ -262,26 +197,19 @@ def _laplace(s: _Samples, sigmas: Array, factor: Array, points: Any, weights: An
     return value, spread
 
 
-def _scratch(s: _Samples, notes: int) -> tuple[Array, Array | None, Array | None]:
+def _scale(s: Sorted) -> Array:
+    """Power of two per row that keeps squares of W times a gap in range."""
+    ends = [np.abs(part[:, [0, -1]]).max(axis=1) for part in (s.x, s.y) if part.size]
+    size = np.broadcast_to(np.max(np.broadcast_arrays(*ends), axis=0), s.batch).astype(np.float64)
+    return np.where(size < SMALL, UP, np.where(size > LARGE, DOWN, 1.0))
+
+
+def _scratch(s: Sorted, notes: int) -> tuple[Array, Array | None, Array | None]:
     size = s.x.shape[1] + s.y.shape[1]
     who = None if s.order_x is None else np.empty(size, np.int64)
     return np.empty((3, size)), np.empty((notes, size)) if notes else None, who
 
 
-def _over_rows(s: _Samples, tile: Callable[[int, int], None], nanoseconds: float) -> None:
+def _over_rows(s: Sorted, tile: Callable[[int, int], None], nanoseconds: float) -> None:
     size = s.x.shape[1] + s.y.shape[1]
-    threads.run(tile, threads.spans(s.batch, _rows(size)), nanoseconds * s.batch * size)
-
-
-def _rows(size: int) -> int:
-    return max(1, TILE // max(size, 1))
-
-
-def _weights(w: Array | None, sample: Array) -> Array:
-    return np.full((1, sample.shape[1]), 1.0 / sample.shape[1]) if w is None else w
-
-
-def _side_by_side(a: Array, b: Array) -> Array:
-    out = np.empty((max(len(a), len(b)), a.shape[1] + b.shape[1]))
-    out[:, : a.shape[1]], out[:, a.shape[1] :] = a, b
-    return out
+    threads.run(tile, threads.spans(s.batch, tile_rows(size)), nanoseconds * s.batch * size)

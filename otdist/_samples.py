@@ -117,9 +117,18 @@ class Pair:
         return pooled.reshape(-1, self.n + self.m)
 
 
-def pair(x: Any, y: Any, x_weights: Any = None, y_weights: Any = None, **others: Any) -> tuple[Pair, list[Array]]:
-    """Enter two samples with their weights, and other arrays in passing."""
-    given = {"x": x, "y": y, "x_weights": x_weights, "y_weights": y_weights}
+def pair(
+    x: Any,
+    y: Any,
+    x_weights: Any = None,
+    y_weights: Any = None,
+    *,
+    called: tuple[str, str] = ("x_weights", "y_weights"),
+    **others: Any,
+) -> tuple[Pair, list[Array]]:
+    """Enter two samples with their weights, `called` so by the caller, and other arrays in passing."""
+    of_x, of_y = called
+    given = {"x": x, "y": y, of_x: x_weights, of_y: y_weights}
     named = {name: a for name, a in given.items() if a is not None or name in ("x", "y")}
     door, hosts = enter(**named, **others)
     found = dict(zip([*named, *others], hosts, strict=True))
@@ -127,12 +136,12 @@ def pair(x: Any, y: Any, x_weights: Any = None, y_weights: Any = None, **others:
     same_d(x=X, y=Y)
     shapes = {"x": X.shape[:-2], "y": Y.shape[:-2]}
     own: dict[str, Array] = {}
-    for name, sample in (("x_weights", X), ("y_weights", Y)):
+    for name, of, sample in ((of_x, "x", X), (of_y, "y", Y)):
         if name in found:
-            own[name] = weights(name, name[0], found[name], sample.shape[-2], door.tolerance)
+            own[name] = weights(name, of, found[name], sample.shape[-2], door.tolerance)
             shapes[name] = own[name].shape[:-1]
     batch = common(**shapes)
-    return Pair(door, X, Y, own.get("x_weights"), own.get("y_weights"), batch), [found[name] for name in others]
+    return Pair(door, X, Y, own.get(of_x), own.get(of_y), batch), [found[name] for name in others]
 
 
 def common(**shapes: tuple[int, ...]) -> tuple[int, ...]:

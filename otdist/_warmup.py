@@ -37,6 +37,10 @@ def run() -> int:
         for call in _samples(dtype):
             call()
     print(f"{'samples':<20} {time.perf_counter() - begin:6.2f} s", flush=True)
+    begin = time.perf_counter()
+    for call in _transport():
+        call()
+    print(f"{'transport':<20} {time.perf_counter() - begin:6.2f} s", flush=True)
     print(f"{'all':<20} {time.perf_counter() - start:6.2f} s")
     return 0
 
@@ -80,6 +84,27 @@ def _samples(dtype: type[np.floating[Any]]) -> Iterator[Callable[[], object]]:
         yield partial(od.witness, x, y, x)
         yield partial(od.mmd_test, x, y, permutations=19, rng=0)
         yield partial(od.energy_test, x, y, permutations=19, rng=0)
+
+
+def _transport() -> Iterator[Callable[[], object]]:
+    """Every engine of transport, from matrices and from points, equal masses and others."""
+    rng = np.random.default_rng(0)
+    for n in (8, 700):
+        C, a = rng.random((n, n)), rng.dirichlet(np.ones(n))
+        for matrix in (C, np.rint(100.0 * C), C[: n // 2]):
+            yield partial(od.emd, matrix)
+            yield partial(od.linear_sum_assignment, matrix)
+        yield partial(od.emd, C, a)
+        for d in (1, 2, 5):
+            x, y = rng.random((2, n, d))
+            for cost in ("sqeuclidean", "euclidean", "cityblock", "chebyshev"):
+                yield partial(od.emd, od.PointCloud(x, y, cost=cost))
+                yield partial(od.emd, od.PointCloud(x, y, cost=cost), a)
+    yield partial(od.linear_sum_assignment, rng.random((3, 5, 5)))
+    for p in (1, 2, 3):
+        yield partial(od.wasserstein_1d, rng.random(9), rng.random(9), p=p)
+        yield partial(od.wasserstein_1d, rng.random(9), rng.random(7), p=p)
+        yield partial(od.sliced_wasserstein, rng.random((9, 2)), rng.random((7, 2)), p=p)
 
 
 def _sparse(p: Any, q: Any, **options: Any) -> None:

@@ -1,0 +1,160 @@
+"""Arguments of `emd` at the door: costs, points and masses as float64, or an error that names what was wrong."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from otdist._arrays import Array, Door, enter
+from otdist._results import Transport
+from otdist._samples import points, same_d
+from otdist.catalogue import choose, flag
+from otdist.transport._problem import Gridded, Problem, clouds, cost_matrix
+from otdist.transport.geometry import COSTS, CostMatrix, PointCloud
+from otdist.transport.grid import Grid
+
+
+@dataclass(frozen=True)
+class Given:
+    """One call: how results go back, its problem, the masses and points that came with it."""
+
+    door: Door
+    problem: Problem
+    a: Array | None
+    b: Array | None
+    points: tuple[Array, Array] | None = None
+
+
+def entered(costs: Any, a: Any, b: Any) -> Given:
+    """Costs and masses of a call of `emd`."""
+    own = {name: value for name, value in (("a", a), ("b", b)) if value is not None}
+    if isinstance(costs, Grid):
+        return _of_grid(costs, own)
+    if isinstance(costs, PointCloud):
+        given = {"x": costs.x} if costs.y is None else {"x": costs.x, "y": costs.y}
+    else:
+        given = {"costs": costs.C if isinstance(costs, CostMatrix) else costs}
+    door, hosts = enter(**given, **own)
+    found = dict(zip([*given, *own], hosts, strict=True))
+    a, b = found.get("a"), found.get("b")
+    if "costs" in found:
+        return Given(door, cost_matrix(_matrix(found["costs"])), a, b)
+    x = sample("x", found["x"])
+    y = sample("y", found["y"]) if "y" in found else x
+    choose("cost", costs.cost, COSTS)
+    same_d(x=x, y=y)
+    if costs.cost == "cosine":
+        refuse_zero_vectors(x=x, y=y)
+    return Given(door, clouds(x, y, costs.cost, order(costs.p)), a, b, (x, y))
+
+
+def _of_grid(grid: Grid, own: dict[str, Any]) -> Given:
+    if not own:
+        raise ValueError("a: found None; transport on a grid needs its histograms a and b")
+    with np.errstate(over="ignore"):
+        far = float(grid.cost(0, grid.size - 1))
+    if not far < 1e300 / grid.size:
+        raise ValueError(f"costs: found a grid with costs up to {far:.3g}; divide its coordinates by a common factor")
+    door, hosts = enter(**own)
+    flat = {name: w.reshape(-1) if w.shape == grid.shape else w for name, w in zip(own, hosts, strict=True)}
+    return Given(door, Gridded(grid), flat.get("a"), flat.get("b"))
+
+
+def sample(name: str, x: Array) -> Array:
+    """One cloud (n, d), float64."""
+    if points(name, x).ndim != 2:
+        raise ValueError(f"{name}: found shape {x.shape}; a cloud has shape (n, d): solve those of a batch in turn")
+    return np.ascontiguousarray(x, np.float64)
+
+
+def order(p: object) -> float:
+    """An order p >= 1."""
+    if isinstance(p, bool) or not isinstance(p, (int, float, np.integer, np.floating)):
+        raise TypeError(f"p: found {type(p).__name__}; give a number >= 1")
+    if not 1.0 <= float(p) < math.inf:
+        raise ValueError(f"p: found {p!r}; it must be finite and >= 1")
+    return float(p)
+
+
+def refuse_zero_vectors(**samples: Array) -> None:
+    """The cosine of a zero vector is undefined."""
+    for name, x in samples.items():
+        zero = ~np.any(x, axis=-1)
+        if zero.any():
+            where = tuple(int(i) for i in np.unravel_index(int(np.argmax(zero)), zero.shape))
+            raise ValueError(f'{name}: found a zero vector at index {where}; the cost "cosine" needs directions')
+
+
+def _matrix(C: Array) -> Array:
+    if C.ndim != 2 or 0 in C.shape:
+        raise ValueError(f"costs: found shape {C.shape}; a cost matrix has shape (n, m), n >= 1 and m >= 1")
+    least = np.min(C)
+    if np.isnan(least) or least == -np.inf:
+        bad = np.isnan(C) | np.isneginf(C)
+        where = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape))
+        raise ValueError(f"costs: found {C[where]!s} at index {where}; costs are numbers or +inf (no mass may move)")
+    return np.ascontiguousarray(C, np.float64)
+
+
+def masses(given: Given, *, balanced: bool) -> tuple[Array, Array]:
+    """a and b, of one total if `balanced`."""
+    n, m = given.problem.shape
+    a, b = _mass("a", given.a, n), _mass("b", given.b, m)
+    total, other = math.fsum(a.tolist()), math.fsum(b.tolist())
+    for name, t in (("a", total), ("b", other)):
+        if not 0.0 < t < math.inf:
+            raise ValueError(f"{name}: found a total of {t:g}; there must be mass to move, and its sum finite")
+    if not balanced or total == other:
+        return a, b
+    if abs(total - other) > given.door.tolerance * max(total, other):
+        cure = "pass mass= or unmatched= to leave some where it is, or scale b to a.sum() / b.sum()"
+        missing = [name for name, x in (("a", given.a), ("b", given.b)) if x is None]
+        note = f" ({missing[0]} was not given and is uniform with total 1)" if missing else ""
+        raise ValueError(f"a and b: found totals {total:.9g} and {other:.9g}{note}; they must agree: {cure}")
+    return a, b * (total / other)
+
+
+def _mass(name: str, w: Array | None, n: int) -> Array:
+    if w is None:
+        return np.full(n, 1.0 / n)
+    if w.shape != (n,):
+        raise ValueError(f"{name}: found shape {w.shape}; the costs need masses of shape ({n},)")
+    bad = ~((w >= 0) & (w < np.inf))
+    if bad.any():
+        at = int(np.argmax(bad))
+        raise ValueError(f"{name}: found {w[at]!s} at index {at}; masses must be finite and >= 0")
+    return w.astype(np.float64)
+
+
+def warm(start: Any, shape: tuple[int, int]) -> Array | None:
+    """Column potentials to start from."""
+    if start is None:
+        return None
+    _, (g,) = enter(start=start.g if isinstance(start, Transport) else start)
+    if g.shape != shape[1:]:
+        raise ValueError(f"start: found potentials of shape {g.shape}; the columns need shape ({shape[1]},)")
+    if not np.all(np.isfinite(g)):
+        raise ValueError("start: found potentials that are not finite; pass those of an earlier result")
+    return g.astype(np.float64)
+
+
+def reporter(callback: Any, progress: object) -> Any:
+    """`callback`, with a line on standard error for every call of it if `progress`."""
+    if not flag("progress", progress):
+        return callback
+
+    def report(state: dict[str, Any]) -> Any:
+        figures = "  ".join(f"{k} {v:.4g}" for k, v in state.items() if isinstance(v, float))
+        print(f"{state['stage']}: {state['iterations']} steps  {figures}", file=sys.stderr, flush=True)
+        return None if callback is None else callback(state)
+
+    return _checked(callback, report)
+
+
+def _checked(callback: Any, report: Callable[[dict[str, Any]], Any]) -> Any:
+    return report if callback is None or callable(callback) else callback  # the wrong kind is refused further on
