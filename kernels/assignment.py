@@ -22,7 +22,8 @@ from __future__ import annotations
 import numpy as np
 
 from otdist.kernels.jit import kernel
-from otdist.kernels.rowcache import minimum, nearest
+from otdist.kernels.rowcache import nearest
+from otdist.kernels.vecmath import minimum
 
 
 @kernel

@@ -19,8 +19,8 @@ import numpy as np
 from numba import njit
 
 from otdist.kernels.jit import kernel
-from otdist.kernels.rowcache import LARGE, minimum
-from otdist.kernels.vecmath import select
+from otdist.kernels.rowcache import LARGE
+from otdist.kernels.vecmath import minimum, select
 
 
 @njit(**LARGE)

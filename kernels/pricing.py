@@ -14,8 +14,7 @@ import numpy as np
 
 from otdist.kernels import threads
 from otdist.kernels.jit import kernel
-from otdist.kernels.rowcache import minimum
-from otdist.kernels.vecmath import maximum, select
+from otdist.kernels.vecmath import maximum, minimum, select
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

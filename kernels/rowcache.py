@@ -17,12 +17,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import njit
-from numba.extending import intrinsic
 
 from otdist.kernels.jit import INLINE
-from otdist.kernels.vecmath import maximum, select
+from otdist.kernels.vecmath import maximum, minimum, select
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -33,18 +31,6 @@ LANES, DEPTH = 32, 8
 SPAN = LANES * DEPTH
 # Large and called from several places: not to be copied into them.
 LARGE = {**INLINE, "forceinline": False}
-
-
-@intrinsic
-def minimum(_: Any, a: Any, b: Any) -> Any:
-    """min(a, b) as llvm.minnum: unlike Python's, its reductions vectorise."""
-
-    def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        kind = args[0].type
-        function = builder.module.declare_intrinsic("llvm.minnum", [kind], ir.FunctionType(kind, [kind, kind]))
-        return builder.call(function, args, fastmath=("nnan", "nsz"))
-
-    return a(a, b), code
 
 
 def scratch(m: int) -> tuple[Array, Array, Array]:

@@ -16,8 +16,8 @@ from numba import njit
 
 from otdist.kernels.augment import shortest_path
 from otdist.kernels.jit import kernel
-from otdist.kernels.rowcache import LARGE, minimum
-from otdist.kernels.vecmath import select
+from otdist.kernels.rowcache import LARGE
+from otdist.kernels.vecmath import minimum, select
 
 
 @njit(**LARGE)

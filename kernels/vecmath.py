@@ -181,16 +181,21 @@ def power_of_two(_: Any, e: Any) -> Any:
     return types.float64(e), code
 
 
-@intrinsic
-def maximum(_: Any, a: Any, b: Any) -> Any:
-    """max(a, b) as llvm.maxnum: unlike Python's, its reductions vectorise."""
+def _extreme(name: str) -> Any:
+    def typed(_: Any, a: Any, b: Any) -> Any:
+        def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+            kind = args[0].type
+            function = builder.module.declare_intrinsic(name, [kind], ir.FunctionType(kind, [kind, kind]))
+            return builder.call(function, args, fastmath=("nnan", "nsz"))
 
-    def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        kind = args[0].type
-        function = builder.module.declare_intrinsic("llvm.maxnum", [kind], ir.FunctionType(kind, [kind, kind]))
-        return builder.call(function, args, fastmath=("nnan", "nsz"))
+        return a(a, b), code
 
-    return a(a, b), code
+    return typed
+
+
+# max(a, b) and min(a, b): unlike Python's, their reductions vectorise
+maximum = intrinsic(_extreme("llvm.maxnum"))
+minimum = intrinsic(_extreme("llvm.minnum"))
 
 
 def _bits_extreme(comparison: str, shift: int) -> Any:

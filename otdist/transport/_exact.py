@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from otdist._arrays import Array
+from otdist._expression import number
 from otdist._results import ConvergenceWarning, Status
 from otdist.catalogue import choose
 from otdist.transport._certificate import Certificate, certify
@@ -34,9 +35,9 @@ class Limits:
 
     def __post_init__(self) -> None:
         choose("on_fail", self.on_fail, ON_FAIL)
-        number("tolerance", self.tolerance, least=0.0)
+        number("tolerance", self.tolerance, 0.0, closed=True)
         if self.time_limit is not None:
-            number("time_limit", self.time_limit, least=0.0)
+            number("time_limit", self.time_limit, 0.0, closed=True)
         whole = isinstance(self.max_iter, (int, np.integer)) and not isinstance(self.max_iter, bool)
         if self.max_iter is not None and not (whole and self.max_iter >= 0):
             raise ValueError(f"max_iter: found {self.max_iter!r}; give a whole number, 0 or more, or None")
@@ -57,16 +58,6 @@ class Answer:
     g: Array
     certificate: Certificate
     status: Status
-
-
-def number(name: str, value: object, *, least: float, beyond: bool = False) -> float:
-    """A finite number, at least (or beyond) `least`."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name}: found {type(value).__name__}; give a number")
-    found = float(value)
-    if not math.isfinite(found) or found < least or (beyond and found == least):
-        raise ValueError(f"{name}: found {value!r}; it must be finite and {'>' if beyond else '>='} {least:g}")
-    return found
 
 
 def solve(problem: Problem, a: Array, b: Array, limits: Limits, start: Array | None = None) -> Answer:

@@ -17,6 +17,7 @@ from otdist.catalogue import choose, flag
 from otdist.transport._problem import Gridded, Problem, clouds, cost_matrix
 from otdist.transport.geometry import COSTS, CostMatrix, PointCloud
 from otdist.transport.grid import Grid
+from otdist.transport.line import exponent
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def entered(costs: Any, a: Any, b: Any) -> Given:
     same_d(x=x, y=y)
     if costs.cost == "cosine":
         refuse_zero_vectors(x=x, y=y)
-    return Given(door, clouds(x, y, costs.cost, order(costs.p)), a, b, (x, y))
+    return Given(door, clouds(x, y, costs.cost, exponent(costs.p, finite=True)), a, b, (x, y))
 
 
 def _of_grid(grid: Grid, own: dict[str, Any]) -> Given:
@@ -70,15 +71,6 @@ def sample(name: str, x: Array) -> Array:
     if points(name, x).ndim != 2:
         raise ValueError(f"{name}: found shape {x.shape}; a cloud has shape (n, d): solve those of a batch in turn")
     return np.ascontiguousarray(x, np.float64)
-
-
-def order(p: object) -> float:
-    """An order p >= 1."""
-    if isinstance(p, bool) or not isinstance(p, (int, float, np.integer, np.floating)):
-        raise TypeError(f"p: found {type(p).__name__}; give a number >= 1")
-    if not 1.0 <= float(p) < math.inf:
-        raise ValueError(f"p: found {p!r}; it must be finite and >= 1")
-    return float(p)
 
 
 def refuse_zero_vectors(**samples: Array) -> None:

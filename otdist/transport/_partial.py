@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from otdist._arrays import Array
-from otdist.transport._exact import Answer, number
+from otdist._expression import number
+from otdist.transport._exact import Answer
 from otdist.transport._problem import MATRIX_PAIRS, Matrix, Problem
 
 
@@ -37,13 +38,13 @@ def extended(problem: Problem, a: Array, b: Array, mass: Any, price: Any) -> Wid
         raise ValueError(f"costs: found {n} x {m} pairs; partial transport needs the matrix, at most 2^28 pairs")
     total, other = math.fsum(a.tolist()), math.fsum(b.tolist())
     if price is None:
-        s = number("mass", mass, least=0.0, beyond=True)
+        s = number("mass", mass, 0.0)
         if s > min(total, other) * (1.0 + 2.0**-40):
             raise ValueError(f"mass: found {s:g}; at most {min(total, other):g}, the smaller total, can move")
         stays, lacks = max(total - s, 0.0), max(other - s, 0.0)
         edge, corner = 0.0, np.inf
     else:
-        edge, corner = number("unmatched", price, least=0.0) * 2.0**-problem.log_unit, 0.0
+        edge, corner = number("unmatched", price, 0.0, closed=True) * 2.0**-problem.log_unit, 0.0
         stays, lacks = total, other
     C = np.empty((n + 1, m + 1))
     C[:n, :m] = problem.matrix()

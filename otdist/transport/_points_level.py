@@ -17,9 +17,9 @@ WIDTH = 16
 RATIO = 6.0
 # Bids of one compiled call: some 0.1 s.
 PIECE = 1 << 19
-# Bids per row after which the rows left over are assigned by shortest paths; and in the auction over all columns, where
-# searches count as bids, after which candidates are found in bulk instead.
-WAR, LAZY_WAR = 400, 1500
+# Bids per row after which the rows left over are assigned by shortest paths if they are few, else so many times more.
+# In the auction over all columns, where searches count as bids, after which candidates are found in bulk instead.
+WAR, STRAGGLERS, LONG_WAR, LAZY_WAR = 400, 0.002, 10, 1500
 # A round of candidates is the last one when fewer of the rows would rather have a column that is no candidate.
 FEW = 1e-3
 ROUNDS = 24
@@ -114,8 +114,8 @@ class Level:
         held = self.row_to_col, self.col_to_row, paid
         while True:
             count = sparse_auction.release(*graph, eps, *held, self._stack)
-            limit = self.iterations + WAR * n
-            while count > 0 and self.iterations < limit:
+            begin = self.iterations
+            while count > 0 and self.iterations - begin < WAR * n * (LONG_WAR if count > STRAGGLERS * n else 1):
                 count, bids = sparse_auction.auction(*graph, eps, *held, cap, self._stack, count, PIECE)
                 self.iterations += bids
                 if self.watch.stop("candidates", self.iterations, epsilon=eps, unassigned=count / n):

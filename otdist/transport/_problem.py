@@ -15,9 +15,10 @@ from otdist.kernels.profiles import Cityblock, Squared
 from otdist.transport._solution import Solution, Watch
 from otdist.transport.grid import Grid
 
-# Pairs up to which a cost matrix is built where points have no engine of their own (2 GB), and where it is the shortest
-# way to the answer.
-MATRIX_PAIRS, SHORT_PAIRS = 1 << 28, 1 << 18
+# Pairs up to which the matrix of points is built: for partial transport (2 GB), for unequal masses, for any problem.
+MATRIX_PAIRS, STORED_PAIRS, SHORT_PAIRS = 1 << 28, 20_000_000, 1 << 18
+# Coordinates up to which costs are sums of differences, exact to the last rounding, and not of products.
+DIFFERENCES = 8
 
 
 class Problem(Protocol):
@@ -134,13 +135,16 @@ class Points:
         return out
 
     @cached_property
-    def _short(self) -> Matrix | None:
-        """The matrix of a small problem."""
-        return Matrix(self.matrix()) if len(self.x) * len(self.y) <= SHORT_PAIRS else None
+    def _stored(self) -> Matrix:
+        return Matrix(self.matrix())
+
+    def _short(self, pairs: int) -> bool:
+        """Whether the way through the matrix is the shorter one, at so many pairs."""
+        return len(self.x) * len(self.y) <= pairs
 
     def row_potentials(self, g: Array) -> Array:
-        if self._short is not None:
-            return self._short.row_potentials(g)
+        if self._short(SHORT_PAIRS) or "_stored" in self.__dict__:
+            return self._stored.row_potentials(g)
         if self.x.shape[1] <= 3:
             from otdist.transport._points_low import c_transform
         else:
@@ -155,6 +159,10 @@ class Points:
         return replace(self, x=x, y=y)
 
     def matrix(self) -> Array:
+        if self.x.shape[1] <= DIFFERENCES and not self._short(SHORT_PAIRS):
+            from otdist.transport._weighted_points import Clouds
+
+            return Clouds(self.x, self.y, self.cost).matrix()
         C = np.empty(self.shape)
         costs.block(self.cost, self.x, self.y, C)
         return C
@@ -163,8 +171,8 @@ class Points:
         n, d = self.x.shape
         if self.x.shape[1] == 1:
             return self.move(np.full(n, 1.0), np.full(n, 1.0), watch, start)
-        if self._short is not None:
-            return self._short.assign(watch, start)
+        if self._short(SHORT_PAIRS):
+            return self._stored.assign(watch, start)
         if d <= 3:
             from otdist.transport._points_low import solve
         else:
@@ -176,8 +184,8 @@ class Points:
             from otdist.transport import line
 
             return line.solve(self.x[:, 0], self.y[:, 0], a, b, costs.power(self.cost))
-        if self._short is not None:
-            return self._short.move(a, b, watch, start)
+        if self._short(SHORT_PAIRS if self.x.shape[1] > DIFFERENCES else STORED_PAIRS):
+            return self._stored.move(a, b, watch, start)
         from otdist.transport._weighted_points import solve_points
 
         return solve_points(self.x, self.y, self.cost, a, b, watch, start)

@@ -17,10 +17,11 @@ from otdist._samples import Pair
 from otdist.catalogue import choose
 from otdist.transport import _pulls
 from otdist.transport._exact import Answer, Limits, solve
-from otdist.transport._input import Given, entered, masses, order, reporter, warm
+from otdist.transport._input import Given, entered, masses, reporter, warm
 from otdist.transport._partial import extended, real_part
 from otdist.transport._problem import Points
 from otdist.transport._wasserstein import METRICS, distances
+from otdist.transport.line import exponent
 from otdist.transport.sliced import sliced_wasserstein_estimate
 
 __all__ = ["emd", "wasserstein"]
@@ -248,7 +249,7 @@ def wasserstein_estimate(
         if cost != "euclidean":
             raise ValueError(f"cost: found {cost!r}; the sliced distance is Euclidean")
         return sliced_wasserstein_estimate(x, y, a, b, p, projections, rng, False, wanted)
-    return distances(x, y, a, b, order(p), cost, Limits(tolerance, on_fail=on_fail), wanted)
+    return distances(x, y, a, b, exponent(p, finite=True), cost, Limits(tolerance, on_fail=on_fail), wanted)
 
 
 def emd_gradients(given: Given, answer: Answer, result: Transport, numbers: tuple[int, ...]) -> tuple[Any, ...]:
