@@ -20,7 +20,7 @@ HALF_ULP = 2.0**-53
 # Where the value is small against the terms it is made of, as with potentials of both signs that cancel, the gap cannot
 # fall below their rounding: this much of their sum of sizes. Nor can it fall below what the rounding of the masses is
 # worth: rows that add up to the last bit of the total leave open where a few such bits lie.
-FLOOR = 2.0**-46
+FLOOR = 2.0**-50
 MASS_FLOOR = 2.0**-48
 
 

@@ -16,7 +16,6 @@ n = 20,000, d = 64 on two: 8.4 s of processor time in all, 0.28 GB.
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import replace
 from typing import Any
 
@@ -26,8 +25,10 @@ from otdist._arrays import Array
 from otdist.kernels import threads
 from otdist.kernels.batch_auction import arc_costs, bid_lists, release_lists
 from otdist.kernels.sparse_auction import auction, release
+from otdist.transport import _assignment
 from otdist.transport._points_scan import Frame, Lists, Scan, Side, c_transform, cost_matrix
 from otdist.transport._solution import Solution, Watch
+from otdist.transport._weighted_points import solve_points
 
 TOLERANCE = 0.9e-10
 # Columns of a list, and arcs of a row and of a column in the sparse graph.
@@ -231,11 +232,10 @@ class _Solver:
 
     def paths(self) -> Solution:
         """The dense engine's answer, in this frame: slower, but no prices can go to war."""
-        engine = importlib.import_module("otdist.transport._assignment")
         unit = self.frame.unit or 1.0
         C = cost_matrix(self.frame.x, self.frame.y, self.cost)
         C /= unit
-        solution: Solution = engine.solve(C, self.watch, -self.state.price / unit)
+        solution = _assignment.solve(C, self.watch, -self.state.price / unit)
         g = self.frame.potential(-solution.g * unit)
         return replace(solution, g=g, iterations=solution.iterations + self.state.bids)
 
@@ -272,6 +272,8 @@ def solve(x: Array, y: Array, cost: Any, watch: Watch, start: Array | None = Non
         solver.solve()
         if solver.lost and len(x) <= STORED:
             return solver.paths()
+        if solver.lost:
+            return solve_points(x, y, cost, np.ones(len(x)), np.ones(len(x)), watch, solver.potential())
     solver.state.complete()
     rows = np.arange(len(x), dtype=np.int64)
     return Solution(
