@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from otdist._arrays import Array, Door, enter
+from otdist._evaluate import lend
 from otdist._results import Transport
 from otdist._samples import points, same_d
 from otdist.catalogue import choose, flag
@@ -70,7 +71,7 @@ def sample(name: str, x: Array) -> Array:
     """One cloud (n, d), float64."""
     if points(name, x).ndim != 2:
         raise ValueError(f"{name}: found shape {x.shape}; a cloud has shape (n, d): solve those of a batch in turn")
-    return np.ascontiguousarray(x, np.float64)
+    return lend(np.ascontiguousarray(x, np.float64))
 
 
 def refuse_zero_vectors(**samples: Array) -> None:
@@ -86,11 +87,11 @@ def _matrix(C: Array) -> Array:
     if C.ndim != 2 or 0 in C.shape:
         raise ValueError(f"costs: found shape {C.shape}; a cost matrix has shape (n, m), n >= 1 and m >= 1")
     least = np.min(C)
-    if np.isnan(least) or least == -np.inf:
+    if not least > -np.inf:  # NaN or -inf
         bad = np.isnan(C) | np.isneginf(C)
         where = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape))
         raise ValueError(f"costs: found {C[where]!s} at index {where}; costs are numbers or +inf (no mass may move)")
-    return np.ascontiguousarray(C, np.float64)
+    return lend(np.ascontiguousarray(C, np.float64))
 
 
 def masses(given: Given, *, balanced: bool) -> tuple[Array, Array]:

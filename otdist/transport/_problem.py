@@ -75,7 +75,9 @@ class Matrix:
 
     @cached_property
     def integral(self) -> bool:
-        return all(_integral(row) for row in self.C)
+        from otdist.kernels.pricing import largest_integer
+
+        return largest_integer(self.C) >= 0.0
 
     def pairs(self, rows: Array, cols: Array) -> Array:
         picked: Array = self.C[rows, cols]
@@ -240,8 +242,9 @@ def _integral(x: Array) -> bool:
 
 def cost_matrix(C: Array) -> Matrix:
     """Costs of any size: scaled by a power of two, exactly, where sums of them would leave the range of float64."""
-    finite = np.isfinite(C)
-    size = float(np.max(np.abs(C), where=finite, initial=0.0))
+    size = max(float(np.max(C)), -float(np.min(C)))
+    if size == math.inf:
+        size = float(np.max(np.abs(C), where=np.isfinite(C), initial=0.0))
     if size == 0.0 or 1e-200 < size < 1e200:
         return Matrix(C)
     exponent = math.frexp(size)[1]

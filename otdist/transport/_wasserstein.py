@@ -9,6 +9,7 @@ import numpy as np
 
 from otdist._arrays import Array
 from otdist._discrepancy import Estimate
+from otdist._evaluate import lend
 from otdist._samples import Pair, pair, unbroadcast
 from otdist.transport._exact import Limits, solve
 from otdist.transport._input import refuse_zero_vectors
@@ -43,7 +44,7 @@ def distances(
 
 
 def _one(one: Pair, p: float, cost: str, limits: Limits, out: list[Array | None]) -> float:
-    x, y = (np.ascontiguousarray(z, np.float64) for z in (one.x, one.y))
+    x, y = (lend(np.ascontiguousarray(z, np.float64)) for z in (one.x, one.y))
     a = np.full(one.n, 1.0 / one.n) if one.x_weights is None else one.x_weights
     b = np.full(one.m, 1.0 / one.m) if one.y_weights is None else one.y_weights
     scaled = clouds(x, y, cost, p)
