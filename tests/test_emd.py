@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import warnings
 
 import numpy as np
@@ -230,6 +231,32 @@ def test_callback_sees_progress_and_may_end_it(capsys):
     result = od.emd(C, callback=lambda state: False, on_fail="ignore")
     assert result.status.name in ("CALLBACK", "OPTIMAL")
     assert result.lower_bound <= result.upper_bound
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timer here")
+@pytest.mark.parametrize("d", [2, 9])
+def test_an_interrupt_leaves_the_process_usable(d):
+    rng = np.random.default_rng(10)
+    x, y = rng.random((2500, d)), rng.random((2500, d)) ** 2
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    def work():
+        while True:
+            od.emd(od.PointCloud(x, y, cost="euclidean"))
+
+    od.emd(od.PointCloud(x, y, cost="euclidean"))  # compiled before anything is interrupted
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for _ in range(3):
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(KeyboardInterrupt):
+                work()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert od.emd(od.PointCloud(x[:900], y[:900])).converged
 
 
 # --- partial and unbalanced -------------------------------------------------------------------------------------------
