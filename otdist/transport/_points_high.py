@@ -272,14 +272,15 @@ def solve(x: Array, y: Array, cost: Any, watch: Watch, start: Array | None = Non
         solver.solve()
         if solver.lost and len(x) <= STORED:
             return solver.paths()
+        rows, ones = np.arange(len(x), dtype=np.int64), np.ones(len(x))
         if solver.lost:
-            return solve_points(x, y, cost, np.ones(len(x)), np.ones(len(x)), watch, solver.potential())
+            found = solve_points(x, y, cost, ones, ones, watch, solver.potential())
+            return replace(found, rows=rows, cols=found.cols[np.argsort(found.rows)])
     solver.state.complete()
-    rows = np.arange(len(x), dtype=np.int64)
     return Solution(
         rows=rows,
         cols=solver.state.row_to_col.astype(np.int64),
-        mass=np.ones(len(x)),
+        mass=ones,
         g=solver.potential(),
         iterations=solver.state.bids,
         solver="auction",
