@@ -19,7 +19,7 @@ RATIO = 6.0
 PIECE = 1 << 19
 # Bids per row after which the rows left over are assigned by shortest paths if they are few, else so many times more.
 # In the auction over all columns, where searches count as bids, after which candidates are found in bulk instead.
-WAR, STRAGGLERS, LONG_WAR, LAZY_WAR = 400, 0.002, 10, 1500
+WAR, STRAGGLERS, LONG_WAR, LAZY_WAR = 400, 0.005, 10, 1500
 # A round of candidates is the last one when fewer of the rows would rather have a column that is no candidate.
 FEW = 1e-3
 ROUNDS = 24
