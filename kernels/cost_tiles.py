@@ -51,10 +51,3 @@ def from_products(tag, x, rows, y, x_squares, y_squares, out):
             for j in range(len(y)):
                 if out[t, j] < 0.0:
                     out[t, j] = between(tag, x[i], y[j])
-
-
-@kernel
-def pairs(tag, x, y, rows, columns, out):
-    """Costs of single arcs."""
-    for e in range(len(rows)):
-        out[e] = between(tag, x[rows[e]], y[columns[e]])

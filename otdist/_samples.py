@@ -154,9 +154,13 @@ def common(**shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def refuse_zero_vectors(kernel: Kernel, **samples: Array) -> None:
+    """`need_directions` where the kernel looks at cosines."""
+    if Angle in kernel._geometries():
+        need_directions(**samples)
+
+
+def need_directions(**samples: Array) -> None:
     """The cosine of a zero vector is undefined."""
-    if Angle not in kernel._geometries():
-        return
     for name, x in samples.items():
         zero = ~np.any(x, axis=-1)
         if zero.any():

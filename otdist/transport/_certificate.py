@@ -55,26 +55,23 @@ def certify(
     f: Array,
     g: Array,
     *,
-    integral: bool,
     roundings: int,
 ) -> Certificate:
-    """The bounds of a plan with costs `c`, and of potentials.
-
-    `integral`: all costs are whole numbers, else each f_i was rounded so many times.
-    """
+    """The bounds of a plan with costs `c`, and of potentials, each f_i of which was rounded so many times."""
     value, low, high, primal = _dot((mass, c))
     off_a = np.abs(np.bincount(rows, mass, len(a)) - a)
     off_b = np.abs(np.bincount(cols, mass, len(b)) - b)
     drift = float(off_a @ np.abs(f) + off_b @ np.abs(g))
     upper = high if drift == 0.0 else math.nextafter(high + drift, math.inf)
     _, low, _, dual = _dot((a, f), (b, g))
-    rounded = 0.0 if integral and _whole(f) and _whole(g) else roundings * HALF_ULP * float(a @ np.abs(f))
+    rounded = roundings * HALF_ULP * float(a @ np.abs(f))
     lower = low if rounded == 0.0 else math.nextafter(low - rounded, -math.inf)
     reach = float(a.sum()) * sum(float(np.max(np.abs(t), where=w > 0.0, initial=0.0)) for t, w in ((f, a), (g, b)))
     return Certificate(value, lower, upper, primal + dual, reach, float(off_a.sum() + off_b.sum()))
 
 
-def _whole(x: Array) -> bool:
+def whole(x: Array) -> bool:
+    """Whether all entries are integers that float64 adds without rounding."""
     return bool(np.all(x == np.rint(x))) and float(np.max(np.abs(x), initial=0.0)) < 2.0**52
 
 

@@ -14,7 +14,7 @@ from otdist._arrays import Array
 from otdist._expression import number
 from otdist._results import ConvergenceWarning, Status
 from otdist.catalogue import choose
-from otdist.transport._certificate import Certificate, certify
+from otdist.transport._certificate import Certificate, certify, whole
 from otdist.transport._problem import Gridded, Problem
 from otdist.transport._solution import Solution, Watch
 
@@ -38,8 +38,8 @@ class Limits:
         number("tolerance", self.tolerance, 0.0, closed=True)
         if self.time_limit is not None:
             number("time_limit", self.time_limit, 0.0, closed=True)
-        whole = isinstance(self.max_iter, (int, np.integer)) and not isinstance(self.max_iter, bool)
-        if self.max_iter is not None and not (whole and self.max_iter >= 0):
+        integer = isinstance(self.max_iter, (int, np.integer)) and not isinstance(self.max_iter, bool)
+        if self.max_iter is not None and not (integer and self.max_iter >= 0):
             raise ValueError(f"max_iter: found {self.max_iter!r}; give a whole number, 0 or more, or None")
         if self.callback is not None and not callable(self.callback):
             raise TypeError(f"callback: found {type(self.callback).__name__}; give a function of one dict, or None")
@@ -63,8 +63,8 @@ class Answer:
 def solve(problem: Problem, a: Array, b: Array, limits: Limits, start: Array | None = None) -> Answer:
     """Exact transport of masses a to masses b, of equal totals."""
     rows, cols = (np.arange(len(w)) if isinstance(problem, Gridded) else np.flatnonzero(w) for w in (a, b))
-    whole = len(rows) == len(a) and len(cols) == len(b)
-    inner = problem if whole else problem.kept(rows, cols)
+    complete = len(rows) == len(a) and len(cols) == len(b)
+    inner = problem if complete else problem.kept(rows, cols)
     p, q = a[rows], b[cols]
     begin = None if start is None else np.ascontiguousarray(start[cols] * 2.0**-problem.log_unit)
     found = _engine(inner, p, q, limits, begin)
@@ -73,7 +73,8 @@ def solve(problem: Problem, a: Array, b: Array, limits: Limits, start: Array | N
     c = problem.pairs(solution.rows, solution.cols)
     f, g = _potentials(problem, inner, found.g, cols, b, float(solution.mass @ c))
     plan = solution.rows, solution.cols, solution.mass
-    certificate = certify(a, b, *plan, c, f, g, integral=problem.integral, roundings=problem.roundings)
+    exact = whole(f) and whole(g) and problem.integral
+    certificate = certify(a, b, *plan, c, f, g, roundings=0 if exact else problem.roundings)
     return _judged(Answer(solution, f, g, certificate, Status.OPTIMAL), limits, problem.log_unit)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 from otdist._arrays import Array, Door, enter
 from otdist._evaluate import lend
 from otdist._results import Transport
-from otdist._samples import points, same_d
+from otdist._samples import need_directions, points, same_d
 from otdist.catalogue import choose, flag
 from otdist.transport._problem import Gridded, Problem, clouds, cost_matrix
 from otdist.transport.geometry import COSTS, CostMatrix, PointCloud
@@ -51,7 +50,7 @@ def entered(costs: Any, a: Any, b: Any) -> Given:
     choose("cost", costs.cost, COSTS)
     same_d(x=x, y=y)
     if costs.cost == "cosine":
-        refuse_zero_vectors(x=x, y=y)
+        need_directions(x=x, y=y)
     return Given(door, clouds(x, y, costs.cost, exponent(costs.p, finite=True)), a, b, (x, y))
 
 
@@ -72,15 +71,6 @@ def sample(name: str, x: Array) -> Array:
     if points(name, x).ndim != 2:
         raise ValueError(f"{name}: found shape {x.shape}; a cloud has shape (n, d): solve those of a batch in turn")
     return lend(np.ascontiguousarray(x, np.float64))
-
-
-def refuse_zero_vectors(**samples: Array) -> None:
-    """The cosine of a zero vector is undefined."""
-    for name, x in samples.items():
-        zero = ~np.any(x, axis=-1)
-        if zero.any():
-            where = tuple(int(i) for i in np.unravel_index(int(np.argmax(zero)), zero.shape))
-            raise ValueError(f'{name}: found a zero vector at index {where}; the cost "cosine" needs directions')
 
 
 def _matrix(C: Array) -> Array:
@@ -138,16 +128,12 @@ def warm(start: Any, shape: tuple[int, int]) -> Array | None:
 
 def reporter(callback: Any, progress: object) -> Any:
     """`callback`, with a line on standard error for every call of it if `progress`."""
-    if not flag("progress", progress):
-        return callback
+    if not flag("progress", progress) or not (callback is None or callable(callback)):
+        return callback  # the wrong kind is refused by `Limits`
 
     def report(state: dict[str, Any]) -> Any:
         figures = "  ".join(f"{k} {v:.4g}" for k, v in state.items() if isinstance(v, float))
         print(f"{state['stage']}: {state['iterations']} steps  {figures}", file=sys.stderr, flush=True)
         return None if callback is None else callback(state)
 
-    return _checked(callback, report)
-
-
-def _checked(callback: Any, report: Callable[[dict[str, Any]], Any]) -> Any:
-    return report if callback is None or callable(callback) else callback  # the wrong kind is refused further on
+    return report

@@ -10,9 +10,8 @@ import numpy as np
 from otdist._arrays import Array
 from otdist._discrepancy import Estimate
 from otdist._evaluate import lend
-from otdist._samples import Pair, pair, unbroadcast
+from otdist._samples import Pair, need_directions, pair, unbroadcast
 from otdist.transport._exact import Limits, solve
-from otdist.transport._input import refuse_zero_vectors
 from otdist.transport._problem import clouds
 from otdist.transport._pulls import by_points
 
@@ -25,7 +24,7 @@ def distances(
     """The distances, and the gradients of their sum by the `wanted` of x, y, a, b."""
     found, _ = pair(x, y, a, b, called=("a", "b"))
     if cost == "cosine":
-        refuse_zero_vectors(x=found.x, y=found.y)
+        need_directions(x=found.x, y=found.y)
     for name, want, given in zip("ab", wanted[2:], (found.x_weights, found.y_weights), strict=True):
         if want and given is None:
             raise ValueError(f"{name}: found None; pass the weights to differentiate by them")

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from otdist._arrays import Array
-from otdist.kernels.cost_tiles import differences, from_products, pairs
-from otdist.kernels.costs import Euclidean, Raised
+from otdist.kernels.cost_tiles import differences, from_products
+from otdist.kernels.costs import Euclidean, Raised, listed
 from otdist.kernels.profiles import Squared
 from otdist.kernels.threads import single_blas
 from otdist.transport import _weighted
@@ -81,7 +81,7 @@ class Clouds:
 
     def costs(self, rows: Array, columns: Array) -> Array:
         out = np.empty(len(rows))
-        pairs(self._tag, self._x, self._y, np.asarray(rows, np.int32), np.asarray(columns, np.int32), out)
+        listed(self._tag, self._x, self._y, np.asarray(rows, np.int32), np.asarray(columns, np.int32), out)
         return out
 
     def exact(self) -> bool:

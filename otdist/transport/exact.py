@@ -12,7 +12,7 @@ import numpy as np
 
 from otdist._arrays import Array
 from otdist._discrepancy import Estimate
-from otdist._results import Transport
+from otdist._results import Status, Transport
 from otdist._samples import Pair
 from otdist.catalogue import choose
 from otdist.transport import _pulls
@@ -152,7 +152,7 @@ def _result(given: Given, answer: Answer, linear: float | None) -> Transport:
         upper_bound=bounds.upper,
         gap=bounds.gap,
         marginal_error=bounds.marginal_error,
-        converged=answer.status.name == "OPTIMAL",
+        converged=answer.status is Status.OPTIMAL,
         n_iter=found.iterations,
         status=answer.status,
         solver=found.solver,
