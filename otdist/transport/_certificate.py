@@ -4,7 +4,7 @@ Any coupling P bounds the optimum from above by <P, C>; any potentials with f_i 
 <a, f> + <b, g>. Given g, f_i = min_j c_ij - g_j is the best and always feasible. Both sums are exact up to one rounding
 (products split in two floats, `math.fsum`), which is taken off, and so is what else was rounded: each f_i, by 2^-53 of
 its size unless all numbers are integers, and the marginals of the plan: one that is off by d, by |d| times its
-potential.
+potential, which is to first order what it is worth.
 """
 
 from __future__ import annotations
