@@ -29,7 +29,7 @@ class Entropic:
     unbalanced, it is relative to the sum of both targets.
     """
 
-    problem: Any  # a `Problem`: Matrix, Points or Gridded; costs in units of 2^log_unit, finite or +inf
+    problem: Any  # a `Problem`: Matrix (C float32 or float64), Points or Gridded; costs finite or +inf
     a: Array  # (n,) float64, > 0
     b: Array  # (m,) float64, > 0
     epsilon: float  # in the units of the problem's costs
@@ -71,3 +71,16 @@ class Potentials:
     solver: str  # which engine, in the words of the field
     stopped: str = ""  # "", "max_iter", "time_limit", "callback" or "stalled"
     columns: Array | None = None  # (m,) sums of the columns of P, if measured in float64 at exactly these potentials
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What potentials prove, float64, in the units of the problem's costs, and of a plan of total mass 1."""
+
+    value: float  # dual value of the regularised problem at (phi, gamma): its optimum up to second order in the error
+    linear: float  # <P, C>
+    lower: float  # of the unregularised optimum: c-transformed potentials
+    upper: float  # of the unregularised optimum: the plan, rounded to a coupling
+    entropic_lower: float  # of the regularised optimum
+    entropic_upper: float
+    marginal_error: float  # as `Entropic.tol` measures it, recomputed
