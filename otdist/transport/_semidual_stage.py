@@ -1,0 +1,117 @@
+"""One epsilon of the semi-dual, from given potentials to a tolerance: looks at the costs, and ascents between them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from otdist._arrays import Array
+from otdist.transport._semidual_newton import ascend, newton_step
+from otdist.transport._semidual_plan import Level, Plan
+
+# Spread of the change of potentials up to which a dense plan is good; looks in one stage; how many of them may be in
+# vain, and what is not.
+REACH, LOOKS, PATIENCE, BETTER = 25.0, 60, 5, 0.8
+# A column with less of its mass is out of range: its potential is found by the true log-sum-exp over all rows.
+LOST = 1e-20
+# Error above which a list is not worth an ascent, and how often a Sinkhorn step is taken instead.
+ROUGH, ROUGHLY = 0.3, 3
+# Threshold of a list: this part of the tolerance (at most COARSE) over m, and so much less for potentials that move.
+DROPPED, COARSE, MARGIN = 0.03, 1e-4, 1e-4
+# Error that an ascent in float32 may be asked for; from which corrections converge; how well one is solved.
+SINGLE, BASIN, FINE = 3e-8, 1e-3, 1e-4
+
+
+@dataclass
+class Best:
+    """The best potentials measured, and how many looks ago they got better."""
+
+    error: float = math.inf
+    g: Array | None = None
+    f: Array | None = None
+    c: Array | None = None
+    idle: int = 0
+
+    def note(self, level: Level, c: Array) -> float:
+        """The error of the columns c at `level`, which is kept if it is the least yet."""
+        e = level.error(c, level.target())
+        self.idle = 0 if e < BETTER * self.error else self.idle + 1
+        if e < self.error:
+            self.error, self.g, self.f, self.c = e, level.g, level.f.copy(), c
+        level.work.error = e
+        return e
+
+
+def settle(level: Level, tol: float, *, exact: bool, listed: bool) -> Best:
+    """Bring `level` to `tol`: if `exact` as measured in float64 over all pairs, else as absorbed plans see it."""
+    best, rough = Best(), 0
+    for _ in range(LOOKS):
+        if listed:
+            least = MARGIN * DROPPED * min(tol, COARSE) / level.costs.m
+            c, plan = level.measure(least)
+            e = best.note(level, c)
+            if e <= tol or level.work.over:
+                break
+            if _recovered(level, c):
+                continue
+            if plan is None:
+                listed = False
+                continue
+            if e > ROUGH and rough < ROUGHLY:
+                rough += 1
+                level.g = level.g + level.kappa[1] * np.log2(level.target() / np.maximum(c, 1e-300))
+                continue
+            plan.move(ascend(plan, np.zeros(level.costs.m), 0.6 * tol, -0.5 * math.log(least)))
+        else:
+            plan = level.absorb()
+            h = np.zeros(level.costs.m)
+            if level.work.over:
+                break
+            if _recovered(level, plan.evaluate(h)):
+                continue
+            h = ascend(plan, h, max(0.5 * tol, SINGLE) if exact else tol, REACH)
+            plan.move(h)
+            if exact:
+                _correct(plan, h, tol, best)
+            else:
+                best.idle += 1
+        if level.work.error <= tol and not exact or best.error <= tol:
+            break
+        if best.idle >= PATIENCE or level.work.over:
+            break
+    return best
+
+
+def attempt(level: Level, hope: float, products: int) -> bool:
+    """Whether two short Newton steps on a dense plan bring the error down to `hope`."""
+    plan = level.absorb()
+    h = np.zeros(level.costs.m)
+    if level.work.over or _recovered(level, plan.evaluate(h)):
+        return False
+    plan.move(ascend(plan, h, hope, REACH, 2, products))
+    return level.work.error <= hope
+
+
+def _recovered(level: Level, c: Array) -> bool:
+    """Whether columns had left the range and were brought back."""
+    if not np.any(c < LOST * level.target()):
+        return False
+    level.soften(np.arange(level.costs.n), level.f + np.log2(np.maximum(level.rows(), 1e-300)))
+    return True
+
+
+def _correct(plan: Plan, h: Array, tol: float, best: Best) -> None:
+    """Residuals in float64, corrected with the float32 Hessian of `plan` while that halves them."""
+    level = plan.level
+    c, _ = level.measure()
+    e = best.note(level, c)
+    while tol < e < BASIN and not level.work.over:
+        h = h + newton_step(plan, c, level.target(), 0.0, max(FINE, 0.1 * tol / e), 1.0)
+        plan.evaluate(h)
+        plan.move(h)
+        c, _ = level.measure()
+        before, e = e, best.note(level, c)
+        if e > 0.5 * before:
+            return
