@@ -24,27 +24,39 @@ from numba.extending import overload
 from otdist.kernels.jit import INLINE, kernel
 from otdist.kernels.vecmath import exp2, maximum, minimum, select
 
-# Sums outside lost digits to the clamp of `exp2` or soon would; entries of W below TINY could become subnormal.
-SAFE32, SAFE64, TINY = (1e-28, 1e28), (1e-250, 1e250), np.float32(1e-30)
+# Sums outside are taken again under their true maximum. Entries of W are dropped below TINY, and exponents of float64
+# held at LEAST, because a product of the last normal numbers and a mass is subnormal, and a hundred times slower.
+SAFE32, SAFE64, TINY, LEAST = (1e-4, 1e4), (1e-250, 1e250), np.float32(1e-30), -960.0
 # Rows side by side, which share the loads and stores of the columns.
 BLOCK = 4
 
 
 def _like(out: Any, x: Any) -> Any:
-    """x in the precision of `out`, kept below where `exp2` would wrap around."""
+    """x in the precision of `out`, kept where `exp2` neither wraps around nor nears subnormal numbers."""
 
 
 @overload(_like, jit_options=INLINE)
 def _like_of(out, x):
     if out.dtype == types.float32:
         return lambda out, x: np.float32(minimum(x, 120.0))
-    return lambda out, x: minimum(x, 1000.0)
+    return lambda out, x: maximum(minimum(x, 1000.0), LEAST)
+
+
+def _zero(out: Any) -> Any:
+    """0 in the precision of `out`."""
+
+
+@overload(_zero, jit_options=INLINE)
+def _zero_of(out):
+    if out.dtype == types.float32:
+        return lambda out: np.float32(0)
+    return lambda out: 0.0
 
 
 @njit(**INLINE)
 def _exponentials(row, shift, scale, f, g, out):
     """out_j = 2^(f + g_j - (c_j - shift) scale), and their sum."""
-    total = _like(out, 0.0)
+    total = _zero(out)
     for j in range(g.size):
         e = exp2(_like(out, f + g[j] - (row[j] - shift) * scale))
         out[j] = e
@@ -65,7 +77,7 @@ def _true_sum(row, shift, scale, g, out):
 @njit(**INLINE)
 def _row_sum(row, shift, scale, f, g, out, low, high):
     """(-log2 of the sum, the sum of `out`): from the guess f unless that is unknown (inf) or too far off."""
-    total = _like(out, 0.0)
+    total = _zero(out)
     if f < np.inf:
         total = _exponentials(row, shift, scale, f, g, out)
     if low < total < high:
@@ -83,8 +95,7 @@ def absorb(C, shift, scale, g, f, W, i0, i1):
         f[i], total = _row_sum(C[i], shift, scale, f[i], g, w, SAFE32[0], SAFE32[1])
         inverse = np.float32(one / total)
         for j in range(g.size):
-            e = w[j] * inverse
-            w[j] = select(e > TINY, e, np.float32(0))
+            w[j] = select(w[j] > TINY, w[j], np.float32(0)) * inverse
 
 
 @njit(**INLINE)
