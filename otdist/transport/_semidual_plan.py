@@ -18,8 +18,9 @@ LOG2E, LN2 = 1.4426950408889634, math.log(2.0)
 # Pairs of a tile, most tiles, rows that a tile is a multiple of; nanoseconds of a pair, of a listed entry.
 PAIRS, TILES, ROWS = 2_000_000, 16, 16
 LOOK, ABSORB, PASS, ENTRY = 0.5, 0.3, 0.08, 1.2
-# Listed entries pay up to this share of all pairs; rows sampled for the size of the costs.
-SHARE, SAMPLE = 0.08, 64
+# Listed entries pay up to this share of all pairs, and of so few pairs all may be listed; rows sampled for the size of
+# the costs.
+SHARE, SMALL, SAMPLE = 0.08, 1 << 16, 64
 # Exponents of mass beyond which only its sign of size matters.
 FAR = 700.0
 
@@ -60,6 +61,7 @@ class Costs:
         count = min(max(round(n * m / PAIRS), 1), TILES)
         height = -(-n // (count * ROWS)) * ROWS
         self.tiles = list(threads.spans(n, height))
+        self.share = SHARE
         self._rate = np.empty(n)
         tiles = len(self.tiles)
         self._held = _apart(tiles, m, np.float32)
@@ -78,11 +80,18 @@ class Costs:
 
     @cached_property
     def _lists(self) -> list[tuple[Array, Array, Array]]:
-        rooms = [int(SHARE * (i1 - i0) * self.m) + 4 * self.m for i0, i1 in self.tiles]
+        share = 1.0 if self.pairs <= SMALL else self.share
+        rooms = [int(share * (i1 - i0) * self.m) + 4 * self.m for i0, i1 in self.tiles]
         return [
             (np.zeros(i1 - i0 + 1, np.int64), np.empty(room, np.int32), np.empty(room))
             for (i0, i1), room in zip(self.tiles, rooms, strict=True)
         ]
+
+    def widen(self, share: float) -> None:
+        """Make room for lists of this share of all pairs, instead of what there is."""
+        self.share = share
+        for name in ("_W", "_lists"):
+            self.__dict__.pop(name, None)
 
     def tiled(self, work: Any, pairs: float, nanoseconds: float) -> list[Any]:
         """work(tile, i0, i1) of every tile of rows."""
@@ -131,6 +140,13 @@ class Level:
         """The L1 error of the columns; without prescribed masses relative to the sum of both targets."""
         off = float(np.abs(c - t).sum())
         return off if self.balanced else off / max(float(c.sum() + t.sum()), 1e-300)
+
+    def dual(self) -> tuple[float, float]:
+        """The semi-dual of prescribed masses at these potentials, and the size of its terms; else -inf."""
+        if not self.balanced:
+            return -math.inf, 0.0
+        terms = self.costs.a * self.f, self.costs.b * (self.g - self.costs.log_b)
+        return LN2 * sum(float(x.sum()) for x in terms), sum(float(np.abs(x).sum()) for x in terms)
 
     def rows(self) -> Array:
         """The sums of the rows of the plan."""

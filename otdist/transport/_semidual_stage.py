@@ -12,14 +12,17 @@ from otdist.transport._semidual_newton import ascend, newton_step
 from otdist.transport._semidual_plan import Level, Plan
 
 # Spread of the change of potentials up to which a dense plan is good; looks in one stage; how many of them may be in
-# vain, and what is not.
-REACH, LOOKS, PATIENCE, BETTER = 25.0, 60, 5, 0.8
+# vain, and what is not: an error that falls so far, or a dual that RISES by so much, absolutely and in its own size.
+REACH, LOOKS, PATIENCE, BETTER = 25.0, 150, 5, 0.8
+RISES = 1e-6, 1e-12
 # A column with less of its mass is out of range: its potential is found by the true log-sum-exp over all rows.
 LOST = 1e-20
 # Error above which a list is not worth an ascent, and how often a Sinkhorn step is taken instead.
 ROUGH, ROUGHLY = 0.3, 3
 # Threshold of a list: this part of the tolerance (at most COARSE) over m, and so much less for potentials that move.
+# Where a row has fewer than FEW entries above it, potentials may have far to go: the threshold is squared.
 DROPPED, COARSE, MARGIN = 0.03, 1e-4, 1e-4
+FEW, FAINTEST = 12, 1e-200
 # Error that an ascent in float32 may be asked for; from which corrections converge; how well one is solved.
 SINGLE, BASIN, FINE = 3e-8, 1e-3, 1e-4
 
@@ -33,11 +36,16 @@ class Best:
     f: Array | None = None
     c: Array | None = None
     idle: int = 0
+    dual: float = -math.inf
 
     def note(self, level: Level, c: Array) -> float:
         """The error of the columns c at `level`, which is kept if it is the least yet."""
         e = level.error(c, level.target())
-        self.idle = 0 if e < BETTER * self.error else self.idle + 1
+        dual, size = level.dual()
+        rise = dual - self.dual
+        better = e < BETTER * self.error or rise > max(RISES[0], RISES[1] * size)
+        self.idle = 0 if better else self.idle + 1
+        self.dual = max(dual, self.dual)
         if e < self.error:
             self.error, self.g, self.f, self.c = e, level.g, level.f.copy(), c
         level.work.error = e
@@ -47,9 +55,9 @@ class Best:
 def settle(level: Level, tol: float, *, exact: bool, listed: bool) -> Best:
     """Bring `level` to `tol`: if `exact` as measured in float64 over all pairs, else as absorbed plans see it."""
     best, rough = Best(), 0
+    least = MARGIN * DROPPED * min(tol, COARSE) / level.costs.m
     for _ in range(LOOKS):
         if listed:
-            least = MARGIN * DROPPED * min(tol, COARSE) / level.costs.m
             c, plan = level.measure(least)
             e = best.note(level, c)
             if e <= tol or level.work.over:
@@ -63,7 +71,10 @@ def settle(level: Level, tol: float, *, exact: bool, listed: bool) -> Best:
                 rough += 1
                 level.g = level.g + level.kappa[1] * np.log2(level.target() / np.maximum(c, 1e-300))
                 continue
-            plan.move(ascend(plan, np.zeros(level.costs.m), 0.6 * tol, -0.5 * math.log(least)))
+            h = ascend(plan, np.zeros(level.costs.m), 0.6 * tol, -0.5 * math.log(least))
+            plan.move(h)
+            if plan.pairs < FEW * level.costs.n and np.ptp(h) > -0.3 * math.log(least):
+                least = max(least * least, FAINTEST)
         else:
             plan = level.absorb()
             h = np.zeros(level.costs.m)
