@@ -14,6 +14,8 @@ from otdist.transport._semidual_plan import Plan
 PRODUCTS, STEPS, JUMP = 400, 60, 15.0
 # Of the diagonal taken for the ridge |t - c|, at the start, at most, and where it no longer matters.
 RIDGE, RIDGE_MOST, RIDGE_LEAST = 0.1, 0.5, 0.02
+# Curvature, in parts of the diagonal, that float32 cannot tell from none.
+NOISE = 5e-7
 # A float32 plan says nothing about smaller errors once they stop falling.
 FLOOR32 = 3e-6
 
@@ -27,6 +29,8 @@ def newton_step(plan: Plan, c: Array, t: Array, ridge: float, eta: float, radius
     kappa, work = plan.kappa, plan.level.work
     r = t - c
     extra = ridge * np.abs(r)
+    if plan.single:
+        extra += NOISE * c
     if kappa[1] != 1.0:
         extra += (1.0 / kappa[1] - 1.0) * t
     slope = c + extra
@@ -62,7 +66,7 @@ def sinkhorn_step(plan: Plan, c: Array, t: Array) -> Array:
     return plan.kappa[1] * np.clip(np.log(np.maximum(t, 1e-300) / np.maximum(c, 1e-300)), -JUMP, JUMP)
 
 
-def ascend(plan: Plan, h: Array, goal: float, reach: float, steps: int = STEPS, products: int = PRODUCTS) -> Array:
+def ascend(plan: Plan, h: Array, goal: float, reach: float, steps: int = STEPS, products: int = PRODUCTS, c: Array | None = None) -> Array:
     """h further up the semi-dual, until its columns are off by at most `goal`; `plan` is evaluated at it last.
 
     Steps are accepted on the directional derivative: at the end of a step x the gradient must not point back by more
@@ -72,7 +76,8 @@ def ascend(plan: Plan, h: Array, goal: float, reach: float, steps: int = STEPS, 
     """
     level = plan.level
     work, balanced = level.work, level.balanced
-    c, t = plan.evaluate(h), level.target(h)
+    c = plan.evaluate(h) if c is None else c
+    t = level.target(h)
     e = work.error = level.error(c, t)
     delta, ridge, idle = min(16.0, 0.7 * reach), RIDGE, 0
     for _ in range(steps):

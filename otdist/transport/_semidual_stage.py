@@ -80,9 +80,10 @@ def settle(level: Level, tol: float, *, exact: bool, listed: bool) -> Best:
             h = np.zeros(level.costs.m)
             if level.work.over:
                 break
-            if _recovered(level, plan.evaluate(h)):
+            c = plan.evaluate(h)
+            if _recovered(level, c):
                 continue
-            h = ascend(plan, h, max(0.5 * tol, SINGLE) if exact else tol, REACH)
+            h = ascend(plan, h, max(0.8 * tol, SINGLE) if exact else tol, REACH, c=c)
             plan.move(h)
             if exact:
                 _correct(plan, h, tol, best)
@@ -99,9 +100,10 @@ def attempt(level: Level, hope: float, products: int) -> bool:
     """Whether two short Newton steps on a dense plan bring the error down to `hope`."""
     plan = level.absorb()
     h = np.zeros(level.costs.m)
-    if level.work.over or _recovered(level, plan.evaluate(h)):
+    c = plan.evaluate(h)
+    if level.work.over or _recovered(level, c):
         return False
-    plan.move(ascend(plan, h, hope, REACH, 2, products))
+    plan.move(ascend(plan, h, hope, REACH, 2, products, c))
     return level.work.error <= hope
 
 
