@@ -109,8 +109,19 @@ def ascend(plan: Plan, h: Array, goal: float, reach: float, steps: int = STEPS, 
             if still >= -0.5 * uphill or length * largest < 1e-3 or work.over:
                 break
             length = max(0.1 * length, min(0.7 * length, length * uphill / (uphill - still)))
+        while still > 0.5 * uphill and length * largest < 0.4 * reach and not work.over:
+            # no curvature on the way: the ridge made the step, and it is too short
+            further = h + 2.0 * length * x
+            c_further, t_further = plan.evaluate(further), level.target(further)
+            steep = float((x * (t_further - c_further)).sum())
+            if steep < -0.5 * uphill:
+                plan.evaluate(there)
+                break
+            length, there, c_there, t_there, still = 2.0 * length, further, c_further, t_further, steep
         e_there = level.error(c_there, t_there)
-        if length >= 1.0 and abs(still) < 0.3 * uphill and e_there < 0.5 * e:
+        if still > 0.5 * uphill:
+            ridge *= 0.4
+        elif length >= 1.0 and abs(still) < 0.3 * uphill and e_there < 0.5 * e:
             ridge *= 0.4
         elif length < 0.9 or e_there > 0.9 * e:
             ridge = min(max(2.5 * ridge, 0.1), RIDGE_MOST)

@@ -12,9 +12,10 @@ from otdist.transport._semidual_newton import ascend, newton_step
 from otdist.transport._semidual_plan import Level, Plan
 
 # Spread of the change of potentials up to which a dense plan is good; looks in one stage; how many of them may be in
-# vain, and what is not: an error that falls so far, or a dual that RISES by so much, absolutely and in its own size.
+# vain, and what is not: an error that falls so far, or a dual that RISES by so much, in parts of the error (moved by one
+# unit, the potentials gain about as much) and of its own size.
 REACH, LOOKS, PATIENCE, BETTER = 25.0, 150, 5, 0.8
-RISES = 1e-6, 1e-12
+RISES = 0.5, 1e-14
 # A column with less of its mass is out of range: its potential is found by the true log-sum-exp over all rows.
 LOST = 1e-20
 # Error above which a list is not worth an ascent, and how often a Sinkhorn step is taken instead.
@@ -43,7 +44,7 @@ class Best:
         e = level.error(c, level.target())
         dual, size = level.dual()
         rise = dual - self.dual
-        better = e < BETTER * self.error or rise > max(RISES[0], RISES[1] * size)
+        better = e < BETTER * self.error or rise > max(RISES[0] * e, RISES[1] * size)
         self.idle = 0 if better else self.idle + 1
         self.dual = max(dual, self.dual)
         if e < self.error:
