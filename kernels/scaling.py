@@ -4,7 +4,8 @@ At potentials g of the columns, in bits and with log2 of their masses inside, th
 
     W_ij = 2^(f_i + g_j - (c_ij - shift) scale),   f_i = -log2 sum_j 2^(g_j - (c_ij - shift) scale),
 
-with scale = log2(e)/epsilon, so that each row of W sums to 1, P = r W with r_i = a_i 2^(-(1 - kappa_a) f_i), and everything that the semi-dual asks
+with scale = log2(e)/epsilon,
+so that each row of W sums to 1, P = r W with r_i = a_i 2^(-(1 - kappa_a) f_i), and everything that the semi-dual asks
 for near these potentials is a product with W, without an exponential (absorption: Schmitzer 2019; semi-dual: Cuturi &
 Peyre 2018). The f of an earlier look serves as the running maximum, for W_ij <= 1 whatever the potentials: one
 exponential per pair. A row whose sum leaves the safe range is summed again under its true maximum.
@@ -153,7 +154,7 @@ def measure(C, shift, scale, g, f, a, kappa, rate, sums, e, least, start, idx, v
 
 @kernel
 def column_logsums(C, shift, scale, rows, f, out, top, j0, j1):
-    """out_j = log2 sum over i in rows of 2^(f_i - (c_ij - shift) scale) of columns j0 ... j1 - 1; f is that of the rows.
+    """out_j = log2 sum over i in rows of 2^(f_i - (c_ij - shift) scale) of columns j0 ... j1 - 1; f as rows.
 
     -1e300 where every cost is infinite. Scratch: top (m,).
     """

@@ -81,7 +81,14 @@ def test_marginals(C, ratio):
 def test_priced_marginals(kappa, ratio):
     C = squares(60, 45)
     epsilon = ratio * C.max()
-    check(C, 3.0 * weights(60, 3, 1), 0.5 * weights(45, 3, 2) if kappa[0] < 1.0 else 3.0 * weights(45), epsilon, 1e-10, kappa)
+    check(
+        C,
+        3.0 * weights(60, 3, 1),
+        0.5 * weights(45, 3, 2) if kappa[0] < 1.0 else 3.0 * weights(45),
+        epsilon,
+        1e-10,
+        kappa,
+    )
 
 
 def test_one_pair_priced():
@@ -105,11 +112,13 @@ def test_equal_costs_give_the_product():
     np.testing.assert_allclose(plan(C, a, b, 0.1, check(C, a, b, 0.1, 1e-13)), np.outer(a, b), rtol=1e-11)
 
 
-def test_gaussian_plan_of_large_epsilon():
-    # two atoms each, symmetric: P_11 / P_12 = exp(1/epsilon) whatever the scale
+def test_two_by_two():
+    # symmetric: P_11 / P_12 = exp(1/epsilon)
     C = np.array([[0.0, 1.0], [1.0, 0.0]])
     for epsilon in (0.05, 1.0, 20.0):
-        P = plan(C, np.full(2, 0.5), np.full(2, 0.5), epsilon, found(C, np.full(2, 0.5), np.full(2, 0.5), epsilon, 1e-14))
+        P = plan(
+            C, np.full(2, 0.5), np.full(2, 0.5), epsilon, found(C, np.full(2, 0.5), np.full(2, 0.5), epsilon, 1e-14)
+        )
         assert P[0, 0] == pytest.approx(0.5 / (1.0 + math.exp(-1.0 / epsilon)), rel=1e-12)
 
 
@@ -191,8 +200,8 @@ def test_limits():
         assert (s.stopped, s.iterations <= 8) == ("max_iter", True)
         assert s.error == pytest.approx(off(C, a, b, epsilon, s), rel=1e-6)
         assert found(C, a, b, epsilon, 1e-12, time_limit=0.0).stopped == "time_limit"
-        seen = []
-        s = found(C, a, b, epsilon, 1e-12, callback=lambda state: seen.append(state) or len(seen) < 3)
+        seen: list[dict] = []
+        s = found(C, a, b, epsilon, 1e-12, callback=lambda state, seen=seen: seen.append(state) or len(seen) < 3)
         assert s.stopped == "callback"
         assert {"stage", "iterations", "error"} <= set(seen[0])
 

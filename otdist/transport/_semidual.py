@@ -28,70 +28,52 @@ from otdist._arrays import Array
 from otdist.transport._gibbs import Entropic, Potentials
 from otdist.transport._semidual_path import LISTED, Prices, descend
 from otdist.transport._semidual_plan import Costs, Level, Work
-from otdist.transport._semidual_stage import Best, attempt, settle
+from otdist.transport._semidual_stage import Best, attempt, settle, symmetric
 from otdist.transport._solution import Watch
 
-# Epsilon over the range of the costs from which it is solved at once, is tried at once, may have a list of few pairs.
-DIRECT, TRIED, LISTED = 5e-3, 7e-4, 5e-3
-# An attempt is kept if its error is at most HOPE after two steps of SHORT products.
-HOPE, SHORT = 0.03, 6
-# The path: its top, its first epsilon without a sample, its largest step, its tolerance, the one of a sample.
-TOP, FIRST, STEP, WAYPOINT, SAMPLED = 4e-3, 0.1, 2.5, 1e-2, 3e-2
-# A sample is this part of the atoms, and not fewer than so many.
-PART, FEWEST = 4, 200
-# Threshold of a list: this part of the tolerance over m, and so much less again, for potentials that move.
-DROPPED, MARGIN = 0.03, 1e-4
-# Spread of the change of potentials on a dense plan; looks in one stage; looks that may fail to improve.
-REACH, LOOKS, PATIENCE = 25.0, 60, 4
-
-
-def solve(task: Entropic, watch: Watch, start: Array | None) -> Potentials:
-    """Potentials of the columns from `start`, or from scratch."""
-    C = task.problem.matrix()
-    balanced = task.kappa == (1.0, 1.0)
-    costs = Costs(C, task.a, task.b, shifted=balanced)
-    work = Work(watch, costs.pairs)
-    search = _Search(task, costs, work)
-    gamma = np.zeros(costs.m) if start is None else np.clip(np.nan_to_num(start), -1e15, 1e15)
-    ratio = task.epsilon / costs.size if costs.size > 0.0 else math.inf
-    if ratio < TRIED and start is None:
-        gamma = _path(search.at(costs), task.epsilon, TOP)
-    elif ratio < DIRECT or start is not None:
-        found = search.attempt(gamma)
-        gamma = _path(search.at(costs), task.epsilon, TOP) if found is None else found
-    return search.finish(gamma)
 # Epsilon over the range of the costs from which it is solved at once, and from which that is tried.
 DIRECT, TRIED = 5e-3, 7e-4
 # An attempt is kept if its error is at most HOPE after two steps of SHORT products.
 HOPE, SHORT = 0.03, 6
-# Share of the pairs that are listed in the end, where the dense plan is not exact enough.
+# Share of the pairs that are listed in the end, where the dense plan is not exact enough: as much memory as W.
 WIDE = 0.33
+BALANCED = (1.0, 1.0)
 SOLVER = "semi-dual Newton-CG"
 
 
 def solve(task: Entropic, watch: Watch, start: Array | None) -> Potentials:
     """Potentials of the columns from `start`, or from scratch."""
-    costs = Costs(task.problem.matrix(), task.a, task.b, None if task.kappa == (1.0, 1.0) else 0.0)
+    costs = Costs(task.problem.matrix(), task.a, task.b, None if task.kappa == BALANCED else 0.0)
     work = Work(watch, costs.pairs)
     ratio = task.epsilon / costs.size if costs.size > 0.0 else math.inf
     gamma = np.zeros(costs.m) if start is None else np.clip(np.nan_to_num(start), -1e15, 1e15)
     level = Level.at(costs, task.epsilon, task.kappa, gamma, work)
     best = Best()
-    if start is not None or ratio >= DIRECT or (ratio >= TRIED and attempt(level, HOPE, SHORT)):
-        best = settle(level, task.tol, exact=True, listed=ratio < LISTED and start is not None)
+    if start is not None or ratio >= DIRECT:
+        best = settle(level, task.tol, exact=True, listed=ratio < LISTED)
+    elif _is_symmetric(task, costs):
+        best = symmetric(level, task.tol)
+    elif ratio >= TRIED and attempt(level, HOPE, SHORT):
+        best = settle(level, task.tol, exact=True, listed=False)
     if best.error > task.tol and ratio < DIRECT and not work.over:
         level = descend(costs, task.epsilon, 0.0, Prices.of(task.kappa, task.epsilon), work)
-        found = settle(level, task.tol, exact=True, listed=ratio < LISTED)
-        best = found if found.error < best.error else best
-    if best.error > task.tol and costs.size > 0.0 and not work.over:
-        # float32 is at its end: list more pairs in float64, in as much memory again
+        best = min(best, settle(level, task.tol, exact=True, listed=ratio < LISTED), key=lambda found: found.error)
+    if best.error > task.tol and not work.over:
+        # float32 is at its end: more pairs listed in float64
         costs.widen(WIDE)
         level.g = level.g if best.g is None else best.g
-        found = settle(level, task.tol, exact=True, listed=True)
-        best = found if found.error < best.error else best
+        best = min(best, settle(level, task.tol, exact=True, listed=True), key=lambda found: found.error)
     if best.error > task.tol:
         best.note(level, level.measure()[0])
     return _potentials(task, level, best, work)
+
+
+def _is_symmetric(task: Entropic, costs: Costs) -> bool:
+    """Whether the problem looks like its own transpose: if not, nothing is lost but time."""
+    if costs.n != costs.m or task.kappa[0] != task.kappa[1] or not np.array_equal(costs.a, costs.b):
+        return False
+    some = np.arange(0, costs.n, max(costs.n // 8, 1))
+    return bool(np.allclose(costs.C[some], costs.C[:, some].T, rtol=1e-6, atol=0.1 * task.epsilon))
 
 
 def _potentials(task: Entropic, level: Level, best: Best, work: Work) -> Potentials:

@@ -20,7 +20,9 @@ NOISE = 5e-7
 FLOOR32 = 3e-6
 
 
-def newton_step(plan: Plan, c: Array, t: Array, ridge: float, eta: float, radius: float, products: int = PRODUCTS) -> Array:
+def newton_step(
+    plan: Plan, c: Array, t: Array, ridge: float, eta: float, radius: float, products: int = PRODUCTS
+) -> Array:
     """x with (Hessian + ridge diag |t - c|) x = t - c up to eta in L1, ended early where max |x| passes `radius`.
 
     Conjugate gradients, preconditioned by the diagonal; a system without prescribed masses on either side alone is
@@ -58,15 +60,24 @@ def newton_step(plan: Plan, c: Array, t: Array, ridge: float, eta: float, radius
         if left <= goal or not found > 1e-280:
             break
         beta, rz = found / rz, found
-    return x.copy()
+    return np.array(x)
 
 
 def sinkhorn_step(plan: Plan, c: Array, t: Array) -> Array:
     """The change of the potentials that makes the columns right at these rows."""
-    return plan.kappa[1] * np.clip(np.log(np.maximum(t, 1e-300) / np.maximum(c, 1e-300)), -JUMP, JUMP)
+    step = np.log(np.maximum(t, 1e-300) / np.maximum(c, 1e-300))
+    return np.asarray(plan.kappa[1] * np.clip(step, -JUMP, JUMP))
 
 
-def ascend(plan: Plan, h: Array, goal: float, reach: float, steps: int = STEPS, products: int = PRODUCTS, c: Array | None = None) -> Array:
+def ascend(
+    plan: Plan,
+    h: Array,
+    goal: float,
+    reach: float,
+    steps: int = STEPS,
+    products: int = PRODUCTS,
+    c: Array | None = None,
+) -> Array:
     """h further up the semi-dual, until its columns are off by at most `goal`; `plan` is evaluated at it last.
 
     Steps are accepted on the directional derivative: at the end of a step x the gradient must not point back by more
@@ -119,9 +130,8 @@ def ascend(plan: Plan, h: Array, goal: float, reach: float, steps: int = STEPS, 
                 break
             length, there, c_there, t_there, still = 2.0 * length, further, c_further, t_further, steep
         e_there = level.error(c_there, t_there)
-        if still > 0.5 * uphill:
-            ridge *= 0.4
-        elif length >= 1.0 and abs(still) < 0.3 * uphill and e_there < 0.5 * e:
+        settled = length >= 1.0 and abs(still) < 0.3 * uphill and e_there < 0.5 * e
+        if settled or still > 0.5 * uphill:
             ridge *= 0.4
         elif length < 0.9 or e_there > 0.9 * e:
             ridge = min(max(2.5 * ridge, 0.1), RIDGE_MOST)

@@ -51,7 +51,7 @@ def descend(costs: Costs, epsilon: float, tol: float, prices: Prices, work: Work
     for stage in stages[min(falls, count) :]:
         level = level.cooled(stage, prices.kappa(stage))
         last = stage == stages[-1]
-        if last and tol <= 0.0 or work.over:
+        if (last and tol <= 0.0) or work.over:
             continue
         settle(level, tol if last else WAYPOINT, exact=False, listed=stage < LISTED * costs.size)
     return level

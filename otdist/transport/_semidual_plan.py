@@ -72,7 +72,7 @@ class Costs:
 
     @property
     def pairs(self) -> int:
-        return self.n * self.m
+        return int(self.n * self.m)
 
     @cached_property
     def _W(self) -> Array:
