@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -143,7 +144,9 @@ class Level:
             work(found)
         return List(start, found, dropped, phi.copy(), gamma.copy())
 
-    def sweep(self, at: List, phi: Array, gamma: Array, dtype: Any, watch: Watch, seen: int) -> tuple[Array, Array] | None:
+    def sweep(
+        self, at: List, phi: Array, gamma: Array, dtype: Any, watch: Watch, seen: int
+    ) -> tuple[Array, Array] | None:
         """phi that solves the rows at gamma, and the columns of that plan, over the list; None if told to stop."""
         x, y = self.x, self.y
         n, m = len(phi), len(gamma)
@@ -205,7 +208,7 @@ def _balanced(start: Array, tiles: int) -> list[tuple[int, int]]:
     work = start + np.arange(len(start))
     ends = np.searchsorted(work, work[-1] * np.arange(1, tiles) / tiles).tolist()
     ends = [0, *ends, len(start) - 1]
-    return [(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    return list(pairwise(ends))
 
 
 def _pieces(start: Array, first: int, last: int) -> list[tuple[int, int]]:
