@@ -173,9 +173,10 @@ def clouds_in_trouble():
     yield "blunt", rng.random((600, 2)), rng.random((500, 2)), 1e3
 
 
-@pytest.mark.parametrize(
-    ("x", "y", "epsilon"), [c[1:] for c in clouds_in_trouble()], ids=[c[0] for c in clouds_in_trouble()]
-)
+TROUBLE = {name: rest for name, *rest in clouds_in_trouble()}
+
+
+@pytest.mark.parametrize("trouble", TROUBLE)
 @pytest.mark.parametrize("name", ["squared", "euclidean"])
 def test_clouds_in_trouble(name, trouble):
     x, y, epsilon = TROUBLE[trouble]

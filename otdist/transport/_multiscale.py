@@ -203,7 +203,8 @@ class _Solver:
         task, unit = self.task, self.task.epsilon * LN2
         level = self._level(0, task.epsilon)
         phi, gamma = f / unit, g / unit
-        goal, dtype, stopped, error = 0.8 * task.tol, np.float32, "", math.inf
+        dtype: Any = np.float32
+        goal, stopped, error = 0.8 * task.tol, "", math.inf
         if task.tol < 2.0 * SINGLE:
             phi, gamma, _ = self._iterate(level, phi, gamma, SINGLE, 1000, 1, np.float32)
             dtype = np.float64
