@@ -12,13 +12,13 @@ import numpy as np
 from numba import njit
 
 from otdist.kernels.jit import INLINE, kernel
-from otdist.kernels.sinkhorn_batch import PADDING, absorb, column_targets, eliminate_columns
+from otdist.kernels.sinkhorn_batch_steps import PADDING, absorb, column_targets, eliminate_columns
 from otdist.kernels.vecmath import LOG2E, minimum, select
 
 
 @njit(**INLINE)
 def _spent(p, z, y, m):
-    """sum_j p_j, and of p_j z_j with weights 1 and y, and of p_j y_j; a forbidden pair carries no mass and costs none."""
+    """sum_j p_j z_j, with weights 1 and y, and sum_j p_j y_j; a forbidden pair carries no mass and costs none."""
     linear, moved, kept = 0.0, 0.0, 0.0
     for j in range(m):
         cost = select(p[j] > 0.0, z[j], 0.0) * p[j]

@@ -55,9 +55,9 @@ def solve(
 ) -> BatchAnswer:
     """Solve k problems of n x m pairs.
 
-    costs (k, n, m), float32 or float64, +inf for forbidden pairs, or (x (k, n, d), y (k, m, d), tag of a cost); a (k, n)
-    and b (k, m) with zeros; epsilon (k,) in units of the costs; kappa (k, 2); start: gamma (k, m). `max_iter` is for
-    each problem; without `newton` there are only scalings.
+    costs (k, n, m), float32 or float64, +inf for forbidden pairs, or (x (k, n, d), y (k, m, d), tag of a cost);
+    a (k, n) and b (k, m) with zeros; epsilon (k,) in units of the costs; kappa (k, 2); start: gamma (k, m). `max_iter`
+    is for each problem; without `newton` there are only scalings.
     """
     batch = _Batch(costs, a, b, epsilon, kappa)
     k, n, m = batch.shape
@@ -140,8 +140,8 @@ class _Batch:
             sinkhorn_batch.load_points(*self._costs, a, b, epsilon, loaded[0], turned, *loaded[1:], first, last)
         else:
             sinkhorn_batch.load_costs(*self._costs, a, b, epsilon, *loaded, first, last)
-        scratch = np.empty((N, M)), np.empty((M, M)), np.empty((4, N)), np.empty((sinkhorn_batch.COLWISE, M))
-        return _Work(loaded, *scratch)
+        sides = (N, M), (M, M), (sinkhorn_batch.ROWWISE, N), (sinkhorn_batch.COLWISE, M)
+        return _Work(loaded, *(np.empty(side) for side in sides))
 
     def judged(self) -> tuple[Array, ...]:
         """phi, sums, columns, kept, scale, f, g, costs."""
@@ -158,4 +158,6 @@ class _Batch:
     def bounds(self, gamma: Array, judged: tuple[Array, ...]) -> Bounds:
         a, b, epsilon, kappa = self.problem
         phi, rows, columns, kept, scale, f, g, spent = judged
-        return bounds(Sums(a, b, phi, gamma, rows, columns, kept, scale, f, g, *spent.T, epsilon, kappa))
+        linear, moved, repair = spent.T
+        sums = Sums(a, b, phi, gamma, rows, columns, kept, scale, f, g, linear, moved, repair, epsilon, kappa)
+        return bounds(sums)

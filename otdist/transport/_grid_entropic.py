@@ -3,8 +3,8 @@
 The Gibbs kernel is a product over axes, so an iteration of Sinkhorn takes 2 N sum n_k operations and no matrix of N x N
 (Solomon et al. 2015), in the log domain (`kernels/line_softmin.py`). Masses may be zero.
 
-Iterations are those of Sinkhorn on gamma, accelerated by Anderson's method (1965; Walker & Ni 2011) and approached through
-larger epsilon. An accelerated step that does not reduce the error is taken back.
+Iterations are those of Sinkhorn on gamma, accelerated by Anderson's method (1965; Walker & Ni 2011) and approached
+through larger epsilon. An accelerated step that makes the error much worse is taken back.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def solve(task: Entropic, watch: Watch, start: Array | None = None) -> Potential
     while True:
         stage = _Stage(task, grid, stretch)
         final = stretch == 1.0
-        gamma, error, done, stalled = stage.run(gamma, task.tol if final else max(task.tol, ROUGH), watch, done)
+        gamma, done = stage.run(gamma, task.tol if final else max(task.tol, ROUGH), watch, done)
         if final or watch.stopped:
             break
         coming = stretch / FACTOR if stretch > 1.001 * FACTOR else 1.0
@@ -131,7 +131,8 @@ class _Stage:
 
     def column_sums(self, phi: Array, gamma: Array) -> Array:
         with np.errstate(over="ignore"):
-            return np.where(self.task.b > 0.0, np.exp(gamma + self._log_b + self.kernel.softmin(phi + self._log_a)), 0.0)
+            sums = np.exp(gamma + self._log_b + self.kernel.softmin(phi + self._log_a))
+        return np.where(self.task.b > 0.0, sums, 0.0)
 
     def target(self, gamma: Array) -> Array:
         if self.kappa[1] == 1.0:
@@ -145,8 +146,8 @@ class _Stage:
         error = float(np.abs(columns - target).sum())
         return error if self.kappa == (1.0, 1.0) else error / float(columns.sum() + target.sum())
 
-    def run(self, gamma: Array, tol: float, watch: Watch, done: int) -> tuple[Array, float, int, bool]:
-        """The best gamma, its error, iterations so far and whether it got no further."""
+    def run(self, gamma: Array, tol: float, watch: Watch, done: int) -> tuple[Array, int]:
+        """The best gamma, and iterations so far."""
         weights = np.sqrt(self.task.b)
         best, least, since = gamma, math.inf, 0
         moves: list[Array] = []
@@ -168,7 +169,7 @@ class _Stage:
                 best, least, since = gamma, error, 0
                 plain_best = plain
             if least <= tol or since > PATIENCE or watch.stop("sinkhorn", done, error=least):
-                return best, least, done, since > PATIENCE
+                return best, done
             if accelerated and not error < 2.0 * least:
                 gamma, accelerated = plain_best, False
                 moves, residuals = [], []

@@ -10,6 +10,7 @@ With priced marginals any plan will do, and both divergences of its marginals ar
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -76,7 +77,7 @@ def _bounds(s: Sums) -> Bounds:
     inner = eps * (_size(s.a, s.phi) + _size(s.b, s.gamma) + mass + whole)
     inner = inner + np.abs(s.moved)
     off, inside = ROUNDING * size, ROUNDING * inner
-    return Bounds(
+    found: dict[str, Any] = dict(
         value=value,
         linear=s.linear,
         lower=lower - off,
@@ -85,6 +86,7 @@ def _bounds(s: Sums) -> Bounds:
         entropic_upper=entropic_upper + inside,
         marginal_error=error,
     )
+    return Bounds(**found)
 
 
 def _sum(x: Array) -> Array:
