@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -187,7 +188,7 @@ def least(call: Callable[[], Any], turns: int = 3, patience: float = 0.5) -> flo
 
 
 def pot(problem: Problem, epsilon: float, tol: float, method: str, need: dict[str, Any], cap: float) -> Price:
-    """POT's `sinkhorn` by that method: one iteration is the difference of 10 and 1, between which nothing is checked."""
+    """POT's `sinkhorn` by that method: an iteration is the difference of 10 and 1, between which nothing is checked."""
     import ot
 
     C, a, b = problem.C, problem.a, problem.b
@@ -259,6 +260,7 @@ OTT: dict[str, dict[str, Any]] = {
 
 def ott(problem: Problem, epsilon: float, tol: float, variant: str, cap: float) -> Price:
     """OTT, compiled beforehand, float64, on one thread."""
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
     import jax
 
     jax.config.update("jax_enable_x64", True)
@@ -283,11 +285,8 @@ def ott(problem: Problem, epsilon: float, tol: float, variant: str, cap: float) 
         return jax.jit(solve)
 
     arrays = tuple(jnp.asarray(z) for z in (problem.C, problem.a, problem.b))
-    short = make(20, 1e-300).lower(*arrays).compile()
-    each = clock(lambda: jax.block_until_ready(short(*arrays)))[0] / 20
-    most = max(int(cap / each) // 10 * 10, 20)
-    if most <= 30 and problem.C.size > 5e6:
-        return Price(f"OTT {variant}", each * 30, 30, math.nan, False, ", one iteration times 30")
+    guess = (2e-9 if "scaling" in variant else 1e-8) * problem.C.size  # seconds of an iteration, about
+    most = max(int(cap / guess) // 10 * 10, 20)
     long = make(most, 0.9 * tol).lower(*arrays).compile()
     took, (f, g, k) = clock(lambda: jax.block_until_ready(long(*arrays)))
     f = np.asarray(f) - epsilon * np.log(problem.a)  # its plan is exp((f + g - C) / epsilon)

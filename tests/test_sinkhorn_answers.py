@@ -202,7 +202,7 @@ def test_limits_are_kept_and_bounds_stay_true():
         assert not cut.converged
         assert cut.entropic_lower_bound <= float(best.value) + 1e-9 <= cut.entropic_upper_bound + 2e-9
         assert cut.marginal_error > 1e-9
-        with pytest.raises(Exception, match="max_iter|time_limit|callback"):
+        with pytest.raises(Exception, match=r"max_iter|time_limit|callback"):
             od.sinkhorn(C, a, b, epsilon=1e-3, on_fail="raise", **options)
     seen: list[dict] = []
     od.sinkhorn(C, a, b, epsilon=1e-3, callback=seen.append)

@@ -1,4 +1,4 @@
-"""Entropic transport as definitions: Sinkhorn's iteration in the log domain, the two values, and the cases with a formula.
+"""Entropic transport as definitions: Sinkhorn's iteration in the log domain, both values, the cases with a formula.
 
     min over P >= 0 of  <P, C> + epsilon KL(P | a x b) + rho_a KL(P 1 | a) + rho_b KL(P^T 1 | b)
 
@@ -48,7 +48,9 @@ def sinkhorn(
 ) -> tuple[Any, Any]:
     """Potentials f, g at which both alternating updates hold, or as near as that many passes come.
 
-    Regularisation falls from the largest cost to epsilon by halves, each stage starting from the last.
+    Regularisation falls from the largest cost to epsilon by halves, each stage starting from the last. Every ten passes
+    a step of Newton's method is tried and kept if the marginals are better for it: the iteration alone takes about
+    max C / epsilon passes, and more between a cloud and itself.
     """
     f, g = np.zeros(len(a)), np.zeros(len(b))
     e = max(epsilon, float(np.ptp(np.asarray(C)[np.isfinite(C)])))
@@ -58,14 +60,34 @@ def sinkhorn(
         g = damping(rho[1], e) * soft_min(np.transpose(C), a, f, e)
         if k % 10 == 0 and e > epsilon:
             e = max(epsilon, 0.5 * e)
-        elif k % 10 == 0 and marginal_error(C, a, b, f, g, epsilon, rho) <= tol:
-            break
+        elif k % 10 == 0:
+            error, error_newton, f_newton, g_newton = math.inf, marginal_error(C, a, b, f, g, epsilon, rho), f, g
+            while error_newton < error:  # true at first
+                f, g, error = f_newton, g_newton, error_newton
+                f_newton, g_newton = newton(C, a, b, f, g, epsilon, rho)
+                error_newton = marginal_error(C, a, b, f_newton, g_newton, epsilon, rho)
+            if error <= tol:
+                break
     return f, g
+
+
+def newton(C: Any, a: Any, b: Any, f: Any, g: Any, epsilon: float, rho: Pair = BALANCED) -> tuple[Any, Any]:
+    """One step on the dual, whose gradient is targets - marginals; constants moved from f to g are left out."""
+    P = plan(C, a, b, f, g, epsilon)
+    rows, columns = targets(a, b, f, g, rho)
+    curvature = np.concatenate([P.sum(1) / epsilon + rows / rho[0], P.sum(0) / epsilon + columns / rho[1]])
+    H = np.diag(curvature) + np.block([[np.zeros((len(a),) * 2), P], [P.T, np.zeros((len(b),) * 2)]]) / epsilon
+    scale = 1.0 / np.sqrt(np.where(curvature > 0, curvature, 1.0))
+    off = np.concatenate([rows - P.sum(1), columns - P.sum(0)])
+    step = scale * np.linalg.lstsq(scale[:, None] * H * scale, scale * off, rcond=1e-13)[0]
+    step = np.clip(step, -epsilon, epsilon)
+    return f + step[: len(a)], g + step[len(a) :]
 
 
 def targets(a: Any, b: Any, f: Any, g: Any, rho: Pair = BALANCED) -> tuple[Any, Any]:
     """What rows and columns of P sum to at the optimum: a, b, or a exp(-f / rho_a), b exp(-g / rho_b)."""
-    return tuple(w if r == math.inf else w * np.exp(-h / r) for w, h, r in ((a, f, rho[0]), (b, g, rho[1])))  # type: ignore[return-value]
+    rows, columns = (w if r == math.inf else w * np.exp(-h / r) for w, h, r in ((a, f, rho[0]), (b, g, rho[1])))
+    return rows, columns
 
 
 def marginal_error(C: Any, a: Any, b: Any, f: Any, g: Any, epsilon: float, rho: Pair = BALANCED) -> float:
@@ -102,7 +124,7 @@ def dual(C: Any, a: Any, b: Any, f: Any, g: Any, epsilon: float, rho: Pair = BAL
 
 
 def rounded(P: Any, a: Any, b: Any) -> Any:
-    """A coupling of a and b near P: rows cut to a, columns to b, the rest added as a product (Altschuler et al., 2017)."""
+    """A coupling of a and b near P: rows and columns cut to them, the rest a product (Altschuler et al., 2017)."""
     with np.errstate(invalid="ignore", divide="ignore"):
         P = P * np.fmin(a / P.sum(1), 1.0)[:, None]
         P = P * np.fmin(b / P.sum(0), 1.0)
