@@ -10,16 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from otdist._arrays import Array
 from otdist._discrepancy import Estimate
 from otdist._results import Status, Transport
 from otdist._samples import Pair
 from otdist.catalogue import choose
-from otdist.transport import _pulls
 from otdist.transport._exact import Answer, Limits, solve
 from otdist.transport._input import Given, entered, masses, reporter, warm
 from otdist.transport._partial import extended, real_part
-from otdist.transport._problem import Points
+from otdist.transport._plans import SparsePlan
 from otdist.transport._wasserstein import METRICS, distances
 from otdist.transport.line import exponent
 from otdist.transport.sliced import sliced_wasserstein_estimate
@@ -137,12 +135,7 @@ def _result(given: Given, answer: Answer, linear: float | None) -> Transport:
     door, found, bounds = given.door, answer.solution, answer.certificate
     value = door.leave(np.float64(bounds.value))
 
-    def pulls(result: Transport) -> tuple[Array, Array]:
-        assert isinstance(given.problem, Points)
-        assert given.points is not None
-        plan = result.rows, result.cols, result.mass
-        return _pulls.by_points(given.problem, *plan, *given.points, unit=2.0**given.problem.log_unit)
-
+    plan = SparsePlan(found.rows, found.cols, found.mass, given.problem.shape, given.problem, given.points)
     return Transport(
         value=value,
         linear=value if linear is None else door.leave(np.float64(linear)),
@@ -156,13 +149,10 @@ def _result(given: Given, answer: Answer, linear: float | None) -> Transport:
         n_iter=found.iterations,
         status=answer.status,
         solver=found.solver,
-        rows=found.rows,
-        cols=found.cols,
-        mass=found.mass,
         shape=given.problem.shape,
+        _plan=plan,
         _door=door,
         _points=given.points,
-        _pulls=None if given.points is None else pulls,
     )
 
 
