@@ -34,8 +34,8 @@ def emd(
     *,
     mass: float | None = None,
     unmatched: float | None = None,
-    start: Any = None,
-    tolerance: float = 1e-10,
+    init: Any = None,
+    tol: float = 1e-10,
     max_iter: int | None = None,
     time_limit: float | None = None,
     callback: Any = None,
@@ -56,9 +56,9 @@ def emd(
     unmatched : float, optional
         Instead: any mass may stay where it is, at this price per unit, on either side; the totals may differ. The
         value includes the price.
-    start : Transport or array_like (m,), optional
+    init : Transport or array_like (m,), optional
         Column potentials g, or an earlier result, to start from.
-    tolerance : float, default 1e-10
+    tol : float, default 1e-10
         Largest gap, relative to the value, with which the result counts as converged; engines aim at 1e-10 or better.
     max_iter, time_limit : int, float, optional
         Limits in bids, pivots and augmentations, and in seconds. The result then holds a feasible plan, the true
@@ -97,7 +97,7 @@ def emd(
     (0.5, True, 0.0)
     """
     return emd_estimate(
-        costs, a, b, mass, unmatched, start, tolerance, max_iter, time_limit, callback, progress, on_fail
+        costs, a, b, mass, unmatched, init, tol, max_iter, time_limit, callback, progress, on_fail
     )[0]
 
 
@@ -107,8 +107,8 @@ def emd_estimate(
     b: Any = None,
     mass: float | None = None,
     unmatched: float | None = None,
-    start: Any = None,
-    tolerance: float = 1e-10,
+    init: Any = None,
+    tol: float = 1e-10,
     max_iter: int | None = None,
     time_limit: float | None = None,
     callback: Any = None,
@@ -116,10 +116,10 @@ def emd_estimate(
     on_fail: str = "warn",
 ) -> tuple[Transport, Given, Answer]:
     """`emd` with what it was computed from."""
-    limits = Limits(tolerance, max_iter, time_limit, reporter(callback, progress), on_fail)
+    limits = Limits(tol, max_iter, time_limit, reporter(callback, progress), on_fail)
     given = entered(costs, a, b)
     p, q = masses(given, balanced=mass is None and unmatched is None)
-    begin = warm(start, given.problem.shape)
+    begin = warm(init, given.problem.shape)
     if mass is None and unmatched is None:
         answer = solve(given.problem, p, q, limits, begin)
         return _result(given, answer, linear=None), given, answer
@@ -167,7 +167,7 @@ def wasserstein(
     method: str = "auto",
     projections: Any = 128,
     rng: Any = 0,
-    tolerance: float = 1e-10,
+    tol: float = 1e-10,
     on_fail: str = "warn",
 ) -> Any:
     """Wasserstein distance W_p = (min over couplings of E d(x, y)^p)^(1/p) between samples, exact and certified.
@@ -184,11 +184,11 @@ def wasserstein(
         The distance d(x, y) that is raised to the power p: ||x - y||, sum |x_k - y_k|, max |x_k - y_k|,
         1 - cos(x, y).
     method : {"auto", "exact", "sliced"}, default "auto"
-        "auto" and "exact": certified to `tolerance`. "sliced": the sliced distance, another number, see
+        "auto" and "exact": certified to `tol`. "sliced": the sliced distance, another number, see
         `sliced_wasserstein`; Euclidean cost only.
     projections, rng : optional
         Of "sliced".
-    tolerance, on_fail : optional
+    tol, on_fail : optional
         As for `emd`.
 
     Returns
@@ -214,7 +214,7 @@ def wasserstein(
     >>> float(od.wasserstein([[0.0, 0.0], [4.0, 0.0]], [[0.0, 3.0], [4.0, 3.0]], p=2))
     3.0
     """
-    found, outcome = wasserstein_estimate(x, y, a, b, p, cost, method, projections, rng, tolerance, on_fail)
+    found, outcome = wasserstein_estimate(x, y, a, b, p, cost, method, projections, rng, tol, on_fail)
     return found.door.leave(outcome.value)
 
 
@@ -228,7 +228,7 @@ def wasserstein_estimate(
     method: str = "auto",
     projections: Any = 128,
     rng: Any = 0,
-    tolerance: float = 1e-10,
+    tol: float = 1e-10,
     on_fail: str = "warn",
     wanted: tuple[bool, ...] = (False,) * 4,
 ) -> tuple[Pair, Estimate]:
@@ -239,7 +239,7 @@ def wasserstein_estimate(
         if cost != "euclidean":
             raise ValueError(f"cost: found {cost!r}; the sliced distance is Euclidean")
         return sliced_wasserstein_estimate(x, y, a, b, p, projections, rng, False, wanted)
-    return distances(x, y, a, b, exponent(p, finite=True), cost, Limits(tolerance, on_fail=on_fail), wanted)
+    return distances(x, y, a, b, exponent(p, finite=True), cost, Limits(tol, on_fail=on_fail), wanted)
 
 
 def emd_gradients(given: Given, answer: Answer, result: Transport, numbers: tuple[int, ...]) -> tuple[Any, ...]:
