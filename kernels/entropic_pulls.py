@@ -184,9 +184,7 @@ def along(tag, x, yt, dx, dyt, u, v, scale, rows, cols, total, found, i0, i1, j0
 
 
 @kernel
-def bend(
-    tag, x, yt, dx, dyt, u, v, scale, alpha, beta, over, gx, gyt, total, found, weight, straight, i0, i1, j0, j1
-):
+def bend(tag, x, yt, dx, dyt, u, v, scale, alpha, beta, over, gx, gyt, total, found, weight, straight, i0, i1, j0, j1):
     """Add to gx and gyt the derivative of the gradients; `over` is 1/ε."""
     total, found, vs, betas = total[: j1 - j0], found[: j1 - j0], v[j0:j1], beta[j0:j1]
     weight, straight = weight[: j1 - j0], straight[: j1 - j0]
@@ -294,3 +292,19 @@ def boltzmann(C, u, v, scale, out):
         for j in range(len(v)):
             t = ui + v[j] - scale * row[j]
             to[j] = select(t < -1020.0, 0.0, exp2(t))
+
+
+@kernel
+def log_sums(C, v, scale, out):
+    """out[i] = log2 Σ_j 2^(v_j − scale C_ij), its largest term taken out; −inf where all costs are infinite."""
+    for i in range(len(C)):
+        row, top = C[i], -np.inf
+        for j in range(len(v)):
+            top = maximum(top, v[j] - scale * row[j])
+        whole = 0.0
+        if top > -np.inf:
+            for j in range(len(v)):
+                whole += exp2(v[j] - scale * row[j] - top)
+            out[i] = top + np.log2(whole)
+        else:
+            out[i] = top

@@ -66,9 +66,7 @@ def by_points(
     return from_problem(task.problem, sums, given)
 
 
-def from_problem(
-    problem: Points, pulls: tuple[Array, Array], given: tuple[Array, Array] | None
-) -> tuple[Array, Array]:
+def from_problem(problem: Points, pulls: tuple[Array, Array], given: tuple[Array, Array] | None) -> tuple[Array, Array]:
     """Gradients by the problem's points in its units -> by the caller's points in the caller's."""
     unit = 2.0**problem.log_unit
     if problem.directions:
@@ -79,9 +77,7 @@ def from_problem(
     return scale * pulls[0], scale * pulls[1]
 
 
-def into_problem(
-    problem: Points, moves: tuple[Array, Array], given: tuple[Array, Array] | None
-) -> tuple[Array, Array]:
+def into_problem(problem: Points, moves: tuple[Array, Array], given: tuple[Array, Array] | None) -> tuple[Array, Array]:
     """Motions of the caller's points -> of the problem's."""
     if problem.directions:
         if given is None:
