@@ -158,7 +158,7 @@ def self_problems():
         "cityblock": (clouds(x, x, "cityblock", 1.0), a),
         "products": (clouds(*(rng.normal(size=(110, 12)),) * 2, "sqeuclidean", 1.0), a),
         "cosine": (clouds(x, x, "cosine", 1.0), a),
-        "matrix": (Matrix((np.abs(x[:, :1] - x[:, 0]) ** 3)), 10.0 ** rng.uniform(-12, 0, 110)),
+        "matrix": (Matrix(np.abs(x[:, :1] - x[:, 0]) ** 3), 10.0 ** rng.uniform(-12, 0, 110)),
         "grid": (Gridded(Grid((10, 11))), a),
     }
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
-from otdist.transport import _implicit
 from otdist.transport._entropic_pulls import by_points
 from otdist.transport._gibbs import Entropic
-from otdist.transport._implicit import Cotangent, Direction, System, Unsolved, hvp, vjp, weights
+from otdist.transport._implicit import Cotangent, Direction, hvp, vjp, weights
 from otdist.transport._problem import Matrix, Points, clouds, cost_matrix
+from otdist.transport._response import System, Unsolved
 
 BALANCED, UNBALANCED, MIXED = (1.0, 1.0), (0.7, 0.4), (1.0, 0.6)
 
@@ -339,6 +339,6 @@ def test_small_epsilon_solves_or_says_so(part):
 
 def test_a_system_that_is_not_solved_raises(monkeypatch):
     case = Case(13)
-    monkeypatch.setattr(_implicit.System, "_conjugate", lambda self, right: (0.0 * right, 1))
+    monkeypatch.setattr(System, "_conjugate", lambda self, right: (0.0 * right, 1))
     with pytest.raises(Unsolved, match="relative residual"):
         vjp(*case.at(case.matrix()), Cotangent(linear=1.0))

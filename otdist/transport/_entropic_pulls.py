@@ -1,4 +1,4 @@
-"""Gradients of entropic transport by points: the envelope theorem, sum_j P_ij grad c(x_i, y_j) with the plan held fixed.
+"""Gradients of entropic transport by points: the envelope theorem, sum_j P_ij grad c(x_i, y_j), the plan held fixed.
 
 The plan is never stored: tiles of it are made from the potentials, one exponential a pair, and both gradients taken.
 O((n + m) d) memory. Where a cost has a kink (coincident points of a distance), its subgradient 0 is stated.
@@ -26,6 +26,7 @@ from otdist.transport._weighted import lend
 
 # Rows and columns of a tile; so many tiles a side are aimed at, whatever the threads, for these to share.
 TILE, SMALLEST, SHARES = 512, 128, 8
+LANES = 64  # columns of a tile in multiples of this: what unrolled loops leave over is done one by one
 EMPTY = np.empty((0, 0))
 
 
@@ -217,7 +218,7 @@ class Tiles:
 
 
 def _size(count: int) -> int:
-    return min(TILE, max(SMALLEST, -(-count // SHARES)))
+    return min(TILE, max(SMALLEST, -(-count // (SHARES * LANES)) * LANES))
 
 
 def _float(z: Array) -> Array:

@@ -7,8 +7,7 @@ With P_ij = a_i b_j exp(phi_i + gamma_j - c_ij/epsilon), row sums r and column s
     [      Pᵀ         diag(s)/kappa_b ] [dgamma] = [ (P ∂c/ε)ᵀ 1 - Pᵀ (da/a) ]     (products with ∂c entry by entry)
 
 So a cotangent (φ̄, γ̄) is pulled back by one solution (λ, μ) of the same system: its costs get P (λ_i + μ_j)/ε, a gets
--(P μ)/a, b gets -(Pᵀ λ)/b. Rows are eliminated and the Schur complement diag(s)/kappa_b - Pᵀ diag(kappa_a/r) P is
-solved by conjugate gradients, scaled by its diagonal: one pass over P each. Luise et al. (2018), Cuturi et al. (2022).
+-(P μ)/a, b gets -(Pᵀ λ)/b. `_response.py` solves it. Luise et al. (2018), Eisenberger et al. (2022).
 
 Gauge. Balanced potentials are determined up to f + t, g - t, and the system is singular along (1, -1). Where cotangents
 by f and g do not sum to the same, they are read as those of potentials whose derivatives obey Σ a_i df_i = Σ b_j dg_j.
@@ -28,31 +27,7 @@ from otdist.transport._entropic_pulls import Tiles, Weight, by_points, from_prob
 from otdist.transport._gibbs import Entropic
 from otdist.transport._plan_products import Plan
 from otdist.transport._problem import Matrix, Points
-
-# Residual of the linear system, relative to its right-hand side in the norm of its diagonal: what is aimed at, what is
-# accepted; and how often the solution is refined.
-AIM, ACCEPTED, REFINEMENTS = 1e-13, 1e-8, 4
-
-
-class Unsolved(RuntimeError):
-    """The linear system of the derivatives was not solved; `residual` is what remains of it."""
-
-    def __init__(self, residual: float, products: int) -> None:
-        super().__init__(
-            f"derivatives: the linear system was solved to a relative residual of {residual:.3g} only, in {products} "
-            "products; raise epsilon, or solve to a smaller tol"
-        )
-        self.residual = residual
-
-
-@dataclass(frozen=True)
-class Response:
-    """A solution of the linear system."""
-
-    rows: Array  # (n,): lambda or dphi
-    cols: Array  # (m,): mu or dgamma
-    residual: float  # relative, of the Schur complement
-    products: int  # passes over P
+from otdist.transport._response import Response, System
 
 
 @dataclass(frozen=True)
@@ -82,95 +57,6 @@ class Cotangent:
     plan: Array | None = None
     left: Array | None = None
     right: Array | None = None
-
-
-class System:
-    """The differential of the marginal conditions at (phi, gamma)."""
-
-    def __init__(self, task: Entropic, phi: Array, gamma: Array) -> None:
-        self.task, self.phi, self.gamma = task, phi, gamma
-        self.plan = Plan(task, phi, gamma)
-        self.balanced = task.kappa == (1.0, 1.0)
-        self._by_rows, self._by_cols = self.plan.rows / task.kappa[0], self.plan.cols / task.kappa[1]
-        taken = np.zeros(task.shape[1])
-        over = 1.0 / self._by_rows
-        for part in self.plan.blocks(lambda i0, i1, P, _costs: np.einsum("ij,ij,i->j", P, P, over[i0:i1])):
-            taken += part
-        self._diagonal = np.maximum(self._by_cols - taken, 1e-14 * self._by_cols)
-
-    def solve(self, rows: Array, cols: Array, accepted: float = ACCEPTED) -> Response:
-        """The solution for a right-hand side; raises `Unsolved` where its residual exceeds `accepted`."""
-        P, r, s = self.plan, self.plan.rows, self.plan.cols
-        size = max(float(np.max(np.abs(rows))), float(np.max(np.abs(cols))))
-        if size == 0.0:
-            return Response(np.zeros(len(rows)), np.zeros(len(cols)), 0.0, 0)
-        rows, cols = rows / size, cols / size  # whatever the units, squares stay in range
-        if self.balanced:
-            excess = (np.sum(rows) - np.sum(cols)) / (np.sum(r) + np.sum(s))
-            rows, cols = rows - excess * r, cols + excess * s
-        right = cols - P.transposed(rows / self._by_rows)
-        mu, residual, products = self._schur(right)
-        if not residual <= accepted:
-            raise Unsolved(residual, products)
-        found = (rows - P.apply(mu)) / self._by_rows
-        if self.balanced:
-            shift = (r @ found - s @ mu) / (np.sum(r) + np.sum(s))
-            found, mu = found - shift, mu + shift
-        return Response(size * found, size * mu, residual, products)
-
-    def _product(self, v: Array) -> Array:
-        return self._by_cols * v - self.plan.around(v, self._by_rows)
-
-    def _consistent(self, z: Array) -> Array:
-        """Without what rounding adds along the null direction."""
-        s = self.plan.cols
-        return z - s * (np.sum(z) / np.sum(s)) if self.balanced else z
-
-    def _schur(self, right: Array) -> tuple[Array, float, int]:
-        """Conjugate gradients, refined by the true residual until it is small or no longer falls."""
-        right = self._consistent(right)
-        size = _norm(right, self._diagonal)
-        best, residual, products = np.zeros(len(right)), 1.0, 2
-        if size == 0.0:
-            return best, 0.0, products
-        left = right
-        for _ in range(REFINEMENTS):
-            step, used = self._conjugate(left)
-            trial = best + step
-            left = self._consistent(right - self._product(trial))
-            reached = _norm(left, self._diagonal) / size
-            products += used + 1
-            if not reached < residual:
-                break
-            stalled, best, residual = reached > 0.3 * residual, trial, reached
-            if residual <= AIM or stalled:
-                break
-        return best, residual, products
-
-    def _conjugate(self, right: Array) -> tuple[Array, int]:
-        x, r = np.zeros(len(right)), right.copy()
-        z = r / self._diagonal
-        p, rho = z, float(r @ z)
-        goal = AIM * AIM * rho
-        limit = 2 * min(self.task.shape) + 50
-        for k in range(limit):
-            if not rho > goal:
-                return x, k
-            q = self._product(p)
-            curvature = float(p @ q)
-            if not curvature > 0.0:  # rounding has used up the operator in this direction
-                return x, k + 1
-            step = rho / curvature
-            x = x + step * p
-            r = self._consistent(r - step * q)
-            z = r / self._diagonal
-            before, rho = rho, float(r @ z)
-            p = z + (rho / before) * p
-        return x, limit
-
-
-def _norm(z: Array, diagonal: Array) -> float:
-    return float(np.sqrt(np.sum(z * (z / diagonal))))
 
 
 def adjoint(task: Entropic, phi: Array, gamma: Array, bar_phi: Array, bar_gamma: Array) -> Response:
@@ -288,10 +174,10 @@ def weights(task: Entropic, phi: Array, gamma: Array) -> tuple[Array, Array]:
 def _by_mass(potential: Array, kappa: float, others: float) -> Array:
     """In units of epsilon; with τ = ε/ρ: (1 - e^{-τφ})/τ + Σ - e^{-τφ}."""
     if kappa == 1.0:
-        return potential + (others - 1.0)
+        return np.asarray(potential + (others - 1.0))
     tau = 1.0 / kappa - 1.0
-    less: Array = np.expm1(-tau * potential)
-    return -less / tau + (others - 1.0) - less
+    less = np.expm1(-tau * potential)
+    return np.asarray(-less / tau + (others - 1.0) - less)
 
 
 @dataclass(frozen=True)
@@ -352,7 +238,7 @@ def hvp(
         costs = weighted(system.plan, Weight(by_rows, by_cols, dense=None if dC is None else -over / unit * dC))
     elif tiles is not None:
         still = np.zeros(problem.x.shape), np.zeros(problem.y.shape)
-        x, y = from_problem(problem, _bend(tiles, system.plan, *(steps or still), by_rows, by_cols), given)
+        x, y = from_problem(problem, _bend(tiles, system.plan, steps or still, by_rows, by_cols), given)
         if problem.directions and steps is not None and given is not None:
             gx, gy = tiles.pull(Weight(np.ones(n), np.zeros(m)))
             x, y = x + unit * turned(given[0], callers[0], gx), y + unit * turned(given[1], callers[1], gy)
@@ -379,7 +265,9 @@ def _along(tiles: Tiles, plan: Plan, dx: Array, dy: Array) -> tuple[Array, Array
     return 2.0 * rows, 2.0 * cols
 
 
-def _bend(tiles: Tiles, plan: Plan, dx: Array, dy: Array, by_rows: Array, by_cols: Array) -> tuple[Array, Array]:
+def _bend(tiles: Tiles, plan: Plan, moves: tuple[Array, Array], by_rows: Array, by_cols: Array) -> tuple[Array, Array]:
+    """How the sums of gradients change as log P does by `by_rows` + `by_cols` - ∂c/ε."""
+    dx, dy = moves
     if not (tiles.products and isinstance(tiles.tag, Squared)):
         return tiles.bend(dx, dy, by_rows, by_cols)
     x, y = _centred(tiles)
@@ -398,4 +286,6 @@ def _bend(tiles: Tiles, plan: Plan, dx: Array, dy: Array, by_rows: Array, by_col
 
 def _centred(tiles: Tiles) -> tuple[Array, Array]:
     centre = 0.5 * (tiles.x.mean(axis=0) + tiles.y.mean(axis=0))
-    return tiles.x - centre, tiles.y - centre
+    x: Array = tiles.x - centre
+    y: Array = tiles.y - centre
+    return x, y

@@ -1,4 +1,4 @@
-"""The entropic plan as an operator: products with P and its transpose, from a stored P or from tiles made on the fly."""
+"""The entropic plan as an operator: products with P and its transpose, stored or made in tiles on the fly."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Plan:
 
     def blocks(self, function: Callable[[int, int, Array, Array | None], Any], costs: bool = False) -> Iterator[Any]:
         """function(i0, i1, rows of P, and of the costs if asked for) of all blocks of rows, in order."""
-        n, m = self.shape
+        m = self.shape[1]
 
         def one(i0: int, i1: int) -> Any:
             if self._stored is not None and not costs:

@@ -9,6 +9,7 @@ Chebyshev's polynomials there, gains a factor of about 6 a pass: 10 to 20 passes
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class _Softmin:
         self._task, self._log_a, self._scale = task, np.log2(task.a), LOG2E / task.epsilon
         n = len(task.a)
         self._spans = list(threads.spans(n, max(1, PAIRS // n)))
-        self._free: deque = deque()
+        self._free: deque[Callable[[int, int], Array]] = deque()
 
     def __call__(self, phi: Array) -> Array:
         """log sum_j a_j exp(phi_j - c_ij/epsilon)."""
@@ -55,7 +56,7 @@ class _Softmin:
 
 
 def solve(task: Entropic, watch: Watch, start: Array | None = None) -> Potentials:
-    """Potentials of a symmetric problem (b is a, costs symmetric), to `task.tol`: gamma the potential, phi = T gamma."""
+    """Potentials of a symmetric problem (b is a, costs symmetric) to `task.tol`: phi is T of the potential gamma."""
     a, kappa = task.a, task.kappa[0]
     softmin = _Softmin(task)
     # Alone with itself a point has phi = -log(a)/2, which is also half the first T.
