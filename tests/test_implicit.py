@@ -342,3 +342,31 @@ def test_a_system_that_is_not_solved_raises(monkeypatch):
     monkeypatch.setattr(System, "_conjugate", lambda self, right: (0.0 * right, 1))
     with pytest.raises(Unsolved, match="relative residual"):
         vjp(*case.at(case.matrix()), Cotangent(linear=1.0))
+
+
+def test_potentials_that_solve_nothing_raise():
+    case = Case(14)
+    task, phi, gamma = case.at(case.matrix())
+    with pytest.raises(Unsolved):
+        vjp(task, phi, gamma - np.where(np.arange(7) == 2, 1e4, 0.0), Cotangent(linear=1.0))
+
+
+@pytest.mark.parametrize("kappa", [BALANCED, MIXED])
+def test_masses_over_twelve_decades(kappa):
+    rng = np.random.default_rng(15)
+    problem = clouds(rng.random((25, 2)), rng.random((20, 2)), "euclidean", 1.0)
+    a, b = (10.0 ** rng.uniform(-12.0, 0.0, k) for k in (25, 20))
+    a, b = a / a.sum(), b / b.sum()
+    phi, gamma = solved(problem, a, b, 0.1, kappa)
+    task = Entropic(problem, a, b, 0.1, 1e-12, kappa)
+    P = plan_of(problem, a, b, 0.1, phi, gamma)
+    u, v = rng.normal(size=25), rng.normal(size=20)
+    # what the system makes of u and v is known; it is solved for relative to every mass
+    rows, cols = P.sum(1) * u / kappa[0] + P @ v, P.T @ u + P.sum(0) * v / kappa[1]
+    found = System(task, phi, gamma).solve(rows, cols)
+    shift = found.rows[0] - u[0]
+    close(found.rows - shift, u, 1e-9)
+    close(found.cols + shift, v, 1e-9)
+    assert shift == pytest.approx(0.0, abs=1e-9) or kappa == BALANCED
+    gradients = vjp(task, phi, gamma, Cotangent(linear=1.0, f=a))
+    assert all(np.all(np.isfinite(z)) for z in (gradients.x, gradients.y, gradients.a, gradients.b))

@@ -248,7 +248,7 @@ def hvp(
 def _mass_response(potential: Array, kappa: float, change: Array, others: Array, balanced: bool) -> Array:
     """The derivative of `_by_mass`: e^{-τφ} dφ/κ + Σ of the other masses' change; balanced, less its mean."""
     if balanced:
-        return change - np.mean(change)
+        return np.asarray(change - np.mean(change))
     return np.asarray(np.exp(-(1.0 / kappa - 1.0) * potential) * change / kappa + np.sum(others))
 
 

@@ -51,6 +51,8 @@ class System:
         self.task, self.phi, self.gamma = task, phi, gamma
         self.plan = Plan(task, phi, gamma)
         self.balanced = task.kappa == (1.0, 1.0)
+        if not (np.min(self.plan.rows) > 0.0 and np.min(self.plan.cols) > 0.0):
+            raise Unsolved(1.0, 1)  # a plan without a row or a column: potentials far from any solution
         self._by_rows, self._by_cols = self.plan.rows / task.kappa[0], self.plan.cols / task.kappa[1]
         taken = np.zeros(task.shape[1])
         over = 1.0 / self._by_rows
