@@ -21,7 +21,6 @@ does the exponential and two products of the tile with the points the rest.
 
 from __future__ import annotations
 
-import numpy as np
 from numba import njit
 from numba.extending import overload
 
@@ -292,19 +291,3 @@ def boltzmann(C, u, v, scale, out):
         for j in range(len(v)):
             t = ui + v[j] - scale * row[j]
             to[j] = select(t < -1020.0, 0.0, exp2(t))
-
-
-@kernel
-def log_sums(C, v, scale, out):
-    """out[i] = log2 Σ_j 2^(v_j − scale C_ij), its largest term taken out; −inf where all costs are infinite."""
-    for i in range(len(C)):
-        row, top = C[i], -np.inf
-        for j in range(len(v)):
-            top = maximum(top, v[j] - scale * row[j])
-        whole = 0.0
-        if top > -np.inf:
-            for j in range(len(v)):
-                whole += exp2(v[j] - scale * row[j] - top)
-            out[i] = top + np.log2(whole)
-        else:
-            out[i] = top
