@@ -1,237 +1,95 @@
-"""From entropic problems to certified answers: masses made sums of one, an engine run, bounds taken, units put back."""
+"""From entropic problems to judged answers: an engine for each, or one for thousands of small ones."""
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from otdist._arrays import Array
-from otdist._expression import number
-from otdist._results import ConvergenceWarning, Status
-from otdist.catalogue import choose
-from otdist.kernels.profiles import Squared
-from otdist.transport._engines import METHODS, engine, itself
-from otdist.transport._entropic_input import Given, prices
+from otdist._results import ConvergenceWarning
+from otdist.transport import _batch
+from otdist.transport._engines import engine, itself
+from otdist.transport._entropic_input import Given
 from otdist.transport._exact import Limits
-from otdist.transport._gibbs import Bounds, Entropic, Potentials
-from otdist.transport._plans import Gibbs
-from otdist.transport._problem import Gridded, Matrix, Points, Problem
+from otdist.transport._gibbs import Bounds, Potentials
+from otdist.transport._normal_form import Options, Solved, Stated
+from otdist.transport._problem import Gridded, Points
 
-# Bytes that may be allocated by default.
-MEMORY = 1 << 31
-_STOPS = {"max_iter": Status.MAX_ITER, "time_limit": Status.TIME_LIMIT, "callback": Status.CALLBACK}
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a problem is to be solved, in the units of the caller."""
-
-    limits: Limits  # its tolerance: the marginal error, relative to the total mass
-    rho: tuple[float, float] = (math.inf, math.inf)
-    method: str = "auto"
-    memory: int = MEMORY
-    single: bool = False
-
-    @classmethod
-    def of(cls, limits: Limits, rho: Any, method: Any, memory: Any, *, single: bool) -> Options:
-        """Options from arguments."""
-        room = MEMORY if memory is None else int(number("memory_limit", memory, 0.0, closed=True))
-        return cls(limits, prices(rho), choose("method", method, METHODS), room, single)
-
-    @property
-    def balanced(self) -> bool:
-        return self.rho == (math.inf, math.inf)
-
-
-@dataclass(frozen=True)
-class Solved:
-    """One entropic problem, solved and judged, in the units and indices of the caller."""
-
-    gibbs: Gibbs
-    f: Array
-    g: Array
-    bounds: Bounds
-    converged: bool
-    epsilon: float
-
-    @property
-    def status(self) -> Status:
-        return Status.CONVERGED if self.converged else _STOPS.get(self.gibbs.potentials.stopped, Status.MARGINALS)
-
-    def by_masses(self, a: Array, b: Array, rho: tuple[float, float]) -> tuple[Array, Array]:
-        """Gradients of the value by a and b; with both marginals prescribed, the potentials, of mean 0.
-
-        The dual value is D = sum a u(f) + sum b u(g) - epsilon (sum P - sum a sum b), u(f) = -rho (exp(-f/rho) - 1).
-        """
-        if rho == (math.inf, math.inf):
-            return self.f - self.f.mean(), self.g - self.g.mean()
-        f, g = (_by_mass(u, r, self.epsilon, float(w.sum())) for u, r, w in ((self.f, rho[0], b), (self.g, rho[1], a)))
-        return f, g
-
-
-def _by_mass(potential: Array, rho: float, epsilon: float, opposite: float) -> Array:
-    if rho == math.inf:
-        return potential + epsilon * (opposite - 1.0)
-    kept = np.expm1(-potential / rho)
-    return -rho * kept + epsilon * (opposite - 1.0 - kept)
-
-
-@dataclass(frozen=True)
-class Shift:
-    """c_ij = c'_ij + f_i + g_j, where c' are the costs between clouds with one mean."""
-
-    f: Array
-    g: Array
+# Points a side up to which problems are solved by the batch.
+SMALL = 256
 
 
 def solve_all(
     given: Given, problems: list[Any], masses: Array, epsilon: list[float], options: Options, starts: Array | None
 ) -> list[Solved]:
     """The problems of a batch, between masses `given.a` and `masses`."""
-    begin, answers = time.perf_counter(), []
-    for k, problem in enumerate(problems):
-        own = replace(options, limits=remaining(options.limits, begin))
-        start = None if starts is None else starts[k]
-        answers.append(solve(problem, given.a[k], masses[k], epsilon[k], own, start, given.points(k)))
+    begin = time.perf_counter()
+    columns = [None] * len(problems) if starts is None else list(starts)
+    each = zip(problems, given.a, masses, epsilon, strict=True)
+    stated = [Stated.of(*one, options, given.points(k)) for k, one in enumerate(each)]
+    if options.method == "auto" and max(given.shape[-2:]) <= SMALL and not isinstance(stated[0].problem, Gridded):
+        return _together(stated, columns, options, begin)
+    return [_alone(one, start, options, begin) for one, start in zip(stated, columns, strict=True)]
+
+
+def solve_itself(problem: Any, mass: Array, epsilon: float, options: Options, points: Array, begin: float) -> Solved:
+    """Transport from a cloud to itself; `begin`: when the call began."""
+    one = Stated.of(problem, mass, mass, epsilon, options, (points, points))
+    return _alone(one, None, options, begin, symmetric=True)
+
+
+def _alone(one: Stated, start: Array | None, options: Options, begin: float, *, symmetric: bool = False) -> Solved:
+    gamma = one.start(start)
+    chosen = itself() if symmetric else engine(one.task, options.method)
+    watch = _remaining(options.limits, begin).watch()
+    found = chosen.solve(one.task, watch, None if gamma is None else np.ascontiguousarray(gamma[one.cols]))
+    bounds = chosen.judge(one.task, found)
+    return one.solved(found, bounds, *one.everywhere(found))
+
+
+def _together(stated: list[Stated], starts: list[Any], options: Options, begin: float) -> list[Solved]:
+    """Small problems at once; what these small steps do not solve goes to an engine of its own."""
+    limits = _remaining(options.limits, begin)
+    warm = None if starts[0] is None else np.array([s.start(g) for s, g in zip(stated, starts, strict=True)])
+    first = stated[0].near
+    if isinstance(first, Points):
+        costs: Any = (np.array([s.near.x for s in stated]), np.array([s.near.y for s in stated]), first.cost)
+    else:
+        costs = np.array([s.near.C for s in stated])
+    found = _batch.solve(
+        costs,
+        np.array([s.p for s in stated]),
+        np.array([s.q for s in stated]),
+        np.array([s.task.epsilon for s in stated]),
+        limits.tolerance,
+        np.array([s.task.kappa for s in stated]),
+        limits.watch(),
+        warm,
+        max_iter=limits.max_iter,
+    )
+    answers = []
+    for k, one in enumerate(stated):
+        phi, gamma = found.phi[k], found.gamma[k]
+        stopped, tried = str(found.stopped[k]), int(found.iterations[k])
+        own = Potentials(phi[one.rows], gamma[one.cols], float(found.error[k]), tried, _batch.SOLVER, stopped)
+        bounds = Bounds(**{name: float(value[k]) for name, value in vars(found.bounds).items()})
+        answer = one.solved(own, bounds, phi, gamma)
+        if not answer.converged and limits.max_iter is None and stopped in ("stalled", "max_iter"):
+            again = _alone(one, answer.g, options, begin)
+            answer = min(answer, again, key=lambda s: s.bounds.marginal_error)
+        answers.append(answer)
     return answers
 
 
-def remaining(limits: Limits, begin: float) -> Limits:
-    """The limits for what is left to solve of a batch begun at this time."""
+def _remaining(limits: Limits, begin: float) -> Limits:
+    """The limits for what is left of a call that began at this time."""
     if limits.time_limit is None:
         return limits
     return replace(limits, time_limit=max(limits.time_limit - (time.perf_counter() - begin), 0.0))
-
-
-def solve(
-    problem: Any,
-    a: Array,
-    b: Array,
-    epsilon: float,
-    options: Options,
-    start: Array | None = None,
-    points: tuple[Array, Array] | None = None,
-    *,
-    symmetric: bool = False,
-) -> Solved:
-    """One problem between masses a and b, balanced ones of equal totals; `start` are column potentials g.
-
-    `points`: the clouds as the caller gave them; `symmetric`: from a cloud to itself, with the same masses.
-    """
-    total = float(a.sum()) if options.balanced else 1.0
-    p, q = a / total, b / total
-    rows, cols = (np.arange(len(w)) if isinstance(problem, Gridded) else np.flatnonzero(w) for w in (p, q))
-    near, shift = _centred(problem, p, q) if options.balanced else (problem, None)
-    unit = 2.0**problem.log_unit
-    kappa = tuple(1.0 if r == math.inf else r / (r + epsilon) for r in options.rho)
-    task = Entropic(
-        _kept(near, rows, cols), p[rows], q[cols], epsilon / unit, options.limits.tolerance, (kappa[0], kappa[1]),
-        options.single, options.memory,
-    )  # fmt: skip
-    _feasible(task, rows, cols)
-    begin = None
-    if start is not None:
-        begin = (start / unit - (0.0 if shift is None else shift.g))[cols] / task.epsilon
-    solver = itself() if symmetric else engine(task, options.method)
-    found = solver.solve(task, options.limits.watch(), begin)
-    bounds = solver.judge(task, found)
-    converged = bounds.marginal_error <= task.tol
-    phi, gamma = _everywhere(near, task, found, rows, cols)
-    if shift is not None:
-        bounds = _moved(bounds, float(p @ shift.f + q @ shift.g))
-        phi, gamma = phi + shift.f / task.epsilon, gamma + shift.g / task.epsilon
-        found = replace(found, phi=phi[rows], gamma=gamma[cols])
-        task = replace(task, problem=_kept(problem, rows, cols))
-    f, g = epsilon * phi, epsilon * gamma
-    if options.balanced:
-        g = g - epsilon * math.log(total)
-        half = 0.5 * float(p @ f - q @ g)
-        f, g = f - half, g + half
-    gibbs = Gibbs(task, found, rows, cols, (len(a), len(b)), total, points)
-    return Solved(gibbs, f, g, _in_units(bounds, unit, total, epsilon, options.balanced), converged, epsilon)
-
-
-def _kept(problem: Problem, rows: Array, cols: Array) -> Problem:
-    n, m = problem.shape
-    return problem if len(rows) == n and len(cols) == m else problem.kept(rows, cols)
-
-
-def _centred(problem: Problem, p: Array, q: Array) -> tuple[Problem, Shift | None]:
-    """Squared distances between clouds whose means are moved to one point: the same plan from better numbers."""
-    if not isinstance(problem, Points) or not isinstance(problem.cost, Squared) or problem.directions:
-        return problem, None
-    at, to = p @ problem.x, q @ problem.y
-    gap = at - to
-    if not np.any(gap):
-        return problem, None
-    x, y = problem.x - at, problem.y - to
-    size = 0.5 * float(gap @ gap)
-    return replace(problem, x=x, y=y), Shift(2.0 * (x @ gap) + size, size - 2.0 * (y @ gap))
-
-
-def _feasible(task: Entropic, rows: Array, cols: Array) -> None:
-    if not isinstance(task.problem, Matrix) or np.isfinite(np.max(task.problem.C)):
-        return
-    for axis, name, numbers in ((1, "row", rows), (0, "column", cols)):
-        least = np.min(task.problem.C, axis=axis)
-        if np.isposinf(least).any():
-            at = int(numbers[int(np.argmax(least))])
-            raise ValueError(f"costs: found {name} {at} with mass but no finite cost; its mass may go nowhere")
-
-
-def _everywhere(problem: Problem, task: Entropic, found: Potentials, rows: Array, cols: Array) -> tuple[Array, Array]:
-    """Potentials of all rows and columns: those without mass follow from the other side."""
-    from otdist.transport._bounds import settle
-
-    n, m = problem.shape
-    phi, gamma = np.empty(n), np.empty(m)
-    phi[rows], gamma[cols] = found.phi, found.gamma
-    if len(rows) < n:
-        empty = np.setdiff1d(np.arange(n), rows)
-        other = replace(task, problem=problem.kept(empty, cols), a=np.ones(len(empty)))
-        phi[empty] = settle(other, found.gamma)[0]
-    if len(cols) < m:
-        empty = np.setdiff1d(np.arange(m), cols)
-        turned = transposed(problem.kept(rows, empty))
-        other = replace(task, problem=turned, a=np.ones(len(empty)), b=task.a, kappa=task.kappa[::-1])
-        gamma[empty] = settle(other, found.phi)[0]
-    for potential in (phi, gamma):
-        potential[~np.isfinite(potential)] = 0.0  # without mass and without a finite cost: any potential will do
-    return phi, gamma
-
-
-def transposed(problem: Any) -> Any:
-    """The problem with its sides exchanged."""
-    if isinstance(problem, Points):
-        return replace(problem, x=problem.y, y=problem.x)
-    if isinstance(problem, Matrix):
-        return replace(problem, C=np.ascontiguousarray(problem.C.T))
-    return problem
-
-
-_LEVELS = ("value", "linear", "lower", "upper", "entropic_lower", "entropic_upper")
-
-
-def _moved(bounds: Bounds, by: float) -> Bounds:
-    return replace(bounds, **{name: getattr(bounds, name) + by for name in _LEVELS})
-
-
-def _in_units(bounds: Bounds, unit: float, total: float, epsilon: float, balanced: bool) -> Bounds:
-    """Bounds of the caller's plan, which has `total` times the mass.
-
-    sum P log(P / (a x b)) of a plan t P, between t a and t b, is t times that of P less t log t.
-    """
-    with np.errstate(over="ignore", under="ignore"):
-        own = {name: float(np.float64(getattr(bounds, name)) * unit * total) for name in _LEVELS}
-    if balanced and total != 1.0:
-        for name in ("value", "entropic_lower", "entropic_upper"):
-            own[name] -= epsilon * total * math.log(total)
-    return Bounds(**own, marginal_error=bounds.marginal_error * total)
 
 
 def report(answers: list[Solved], limits: Limits, stacklevel: int) -> None:

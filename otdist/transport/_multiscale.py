@@ -16,7 +16,6 @@ References: Schmitzer, "Stabilized sparse scaling algorithms for entropy regular
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np

@@ -143,7 +143,9 @@ class Level:
             work(found)
         return List(start, found, dropped, phi.copy(), gamma.copy())
 
-    def sweep(self, at: List, phi: Array, gamma: Array, dtype: Any, watch: Watch, seen: int) -> tuple[Array, Array] | None:
+    def sweep(
+        self, at: List, phi: Array, gamma: Array, dtype: Any, watch: Watch, seen: int
+    ) -> tuple[Array, Array] | None:
         """phi that solves the rows at gamma, and the columns of that plan, over the list; None if told to stop."""
         x, y = self.x, self.y
         n, m = len(phi), len(gamma)

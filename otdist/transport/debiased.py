@@ -11,9 +11,10 @@ import numpy as np
 from otdist._arrays import Array
 from otdist._discrepancy import Estimate
 from otdist._samples import unbroadcast
-from otdist.transport._entropic import Options, Solved, remaining, report, solve, solve_all
+from otdist.transport._entropic import report, solve_all, solve_itself
 from otdist.transport._entropic_input import Given, agreed, entered, tolerance
 from otdist.transport._exact import Limits
+from otdist.transport._normal_form import Options, Solved
 from otdist.transport.epsilon import chosen
 from otdist.transport.geometry import PointCloud
 
@@ -115,12 +116,12 @@ def sinkhorn_divergence_estimate(
     problems: list[Any] = [given.problem(k) for k in range(len(given))]
     blurs = chosen(epsilon, problems, given.a, masses)
     clouds = [cast("tuple[Array, Array]", given.points(k)) for k in range(len(given))]
-    across = solve_all(given, problems, masses, blurs, options, None)
     begin, first, second = time.perf_counter(), [], []
+    across = solve_all(given, problems, masses, blurs, options, None)
     for k, problem in enumerate(problems):
-        (x, y), own = clouds[k], replace(options, limits=remaining(limits, begin))
-        first.append(_itself(replace(problem, y=problem.x), given.a[k], blurs[k], own, x))
-        second.append(_itself(replace(problem, x=problem.y), masses[k], blurs[k], own, y))
+        x, y = clouds[k]
+        first.append(solve_itself(replace(problem, y=problem.x), given.a[k], blurs[k], options, x, begin))
+        second.append(solve_itself(replace(problem, x=problem.y), masses[k], blurs[k], options, y, begin))
     report([*across, *first, *second], limits, stacklevel=4)
     triples = list(zip(across, first, second, given.a, masses, strict=True))
     value = np.array([_value(*triple, options) for triple in triples]).reshape(given.batch)
@@ -131,10 +132,6 @@ def sinkhorn_divergence_estimate(
         return unbroadcast(whole.reshape(*given.batch, *whole.shape[1:]), given.arguments[name].shape)
 
     return given, Estimate(value, tuple(gradient(i) if want else None for i, want in enumerate(wanted)))
-
-
-def _itself(problem: Any, mass: Array, epsilon: float, options: Options, points: Array) -> Solved:
-    return solve(problem, mass, mass, epsilon, options, points=(points, points), symmetric=True)
 
 
 def _value(across: Solved, first: Solved, second: Solved, a: Array, b: Array, options: Options) -> float:

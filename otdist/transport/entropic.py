@@ -14,11 +14,12 @@ import numpy as np
 from otdist._arrays import Array
 from otdist._results import Status, Transport
 from otdist._samples import unbroadcast
-from otdist.transport._entropic import Options, Solved, report, solve_all
+from otdist.transport._entropic import report, solve_all
 from otdist.transport._entropic_input import Given, agreed, entered, prices, tolerance, warm
 from otdist.transport._exact import Limits
+from otdist.transport._gibbs_plan import GibbsPlan
 from otdist.transport._input import reporter
-from otdist.transport._plans import GibbsPlan
+from otdist.transport._normal_form import Options, Solved
 from otdist.transport.epsilon import chosen
 
 __all__ = ["sinkhorn"]

@@ -17,7 +17,7 @@ from otdist.catalogue import choose
 from otdist.transport._exact import Answer, Limits, solve
 from otdist.transport._input import Given, entered, masses, reporter, warm
 from otdist.transport._partial import extended, real_part
-from otdist.transport._plans import SparsePlan
+from otdist.transport._sparse_plan import SparsePlan
 from otdist.transport._wasserstein import METRICS, distances
 from otdist.transport.line import exponent
 from otdist.transport.sliced import sliced_wasserstein_estimate
@@ -96,9 +96,7 @@ def emd(
     >>> float(result.value), result.converged, result.gap
     (0.5, True, 0.0)
     """
-    return emd_estimate(
-        costs, a, b, mass, unmatched, init, tol, max_iter, time_limit, callback, progress, on_fail
-    )[0]
+    return emd_estimate(costs, a, b, mass, unmatched, init, tol, max_iter, time_limit, callback, progress, on_fail)[0]
 
 
 def emd_estimate(

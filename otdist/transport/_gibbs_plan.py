@@ -1,4 +1,4 @@
-"""Plans: sparse ones of exact solvers, and Gibbs plans a x b exp((f + g - C)/epsilon), not stored."""
+"""Entropic plans a x b exp((f + g - C)/epsilon): applied, differentiated, and stored only where they are asked for."""
 
 from __future__ import annotations
 
@@ -8,39 +8,10 @@ from typing import Any
 import numpy as np
 
 from otdist._arrays import Array
-from otdist.transport import _pulls
+from otdist.transport import _bounds, _grid_entropic
+from otdist.transport._entropic_pulls import by_points
 from otdist.transport._gibbs import Entropic, Potentials
-from otdist.transport._problem import Problem
-
-
-@dataclass(frozen=True)
-class SparsePlan:
-    """Mass `mass[s] > 0` goes from `rows[s]` to `cols[s]`."""
-
-    rows: Array
-    cols: Array
-    mass: Array
-    shape: tuple[int, int]
-    problem: Problem
-    points: tuple[Array, Array] | None
-
-    def whole(self) -> Any:
-        from scipy.sparse import csr_array
-
-        return csr_array((self.mass, (self.rows, self.cols)), shape=self.shape)
-
-    def sent(self) -> Array:
-        return np.bincount(self.rows, self.mass, self.shape[0])
-
-    def apply(self, v: Array, *, transpose: bool) -> Array:
-        plan = self.whole()
-        return np.asarray((plan.T if transpose else plan) @ v)
-
-    def pulls(self) -> tuple[Array, Array]:
-        problem: Any = self.problem
-        assert self.points is not None
-        plan = self.rows, self.cols, self.mass
-        return _pulls.by_points(problem, *plan, *self.points, unit=2.0**problem.log_unit)
+from otdist.transport._problem import Gridded
 
 
 @dataclass(frozen=True)
@@ -57,28 +28,27 @@ class Gibbs:
 
     def whole(self) -> Array:
         """The plan (n, m)."""
-        from otdist.transport._application import dense
-
+        if isinstance(self.task.problem, Gridded):
+            return self.apply(np.eye(self.shape[1]), transpose=False)
         out = np.zeros(self.shape)
-        out[np.ix_(self.rows, self.cols)] = self.total * dense(self.task, self.potentials.phi, self.potentials.gamma)
+        part = _bounds.dense(self.task, self.potentials.phi, self.potentials.gamma)
+        out[np.ix_(self.rows, self.cols)] = self.total * part
         return out
 
     def apply(self, v: Array, transpose: bool) -> Array:
         """P v or P^T v."""
-        from otdist.transport._application import applied
-
+        module: Any = _grid_entropic if isinstance(self.task.problem, Gridded) else _bounds
         here, there = (self.cols, self.rows) if transpose else (self.rows, self.cols)
         given = np.ascontiguousarray(v[there])
         out = np.zeros((self.shape[1 if transpose else 0], *v.shape[1:]))
-        out[here] = self.total * applied(self.task, self.potentials.phi, self.potentials.gamma, given, transpose)
+        out[here] = self.total * module.applied(self.task, self.potentials.phi, self.potentials.gamma, given, transpose)
         return out
 
     def pulls(self) -> tuple[Array, Array]:
         """Gradients of the value by the points of both sides."""
-        from otdist.transport._entropic_pulls import by_points
-
         assert self.points is not None
-        found = by_points(self.task, self.potentials.phi, self.potentials.gamma)
+        given = self.points[0][self.rows], self.points[1][self.cols]
+        found = by_points(self.task, self.potentials.phi, self.potentials.gamma, given=given)
         out = tuple(np.zeros(z.shape) for z in self.points)
         for to, numbers, pull in zip(out, (self.rows, self.cols), found, strict=True):
             to[numbers] = self.total * pull
