@@ -25,7 +25,7 @@ from otdist.transport._pulls import _through_direction
 from otdist.transport._weighted import lend
 
 # Rows and columns of a tile; so many tiles a side are aimed at, whatever the threads, for these to share.
-TILE, SMALLEST, SHARES = 512, 128, 8
+TILE, SMALLEST, SHARES, CACHED = 512, 128, 8, 4096
 LANES = 64  # columns of a tile in multiples of this: what unrolled loops leave over is done one by one
 EMPTY = np.empty((0, 0))
 
@@ -196,7 +196,10 @@ class Tiles:
 
     def _each(self, one: Callable[..., None], room: int = 0) -> None:
         """Every tile once, in rounds that share neither rows nor columns."""
-        rows, cols = (list(threads.spans(count, _size(count))) for count in self.shape)
+        # by differences the columns of a tile, coordinates and sums, stay in the first-level cache
+        most = TILE if room else min(TILE, max(SMALLEST, CACHED // (2 * self.d + 4) // LANES * LANES))
+        rows = list(threads.spans(self.shape[0], _size(self.shape[0], TILE)))
+        cols = list(threads.spans(self.shape[1], _size(self.shape[1], most)))
         nanoseconds = (1.0 + 0.3 * self.d) * self.shape[0] * self.shape[1] / max(len(rows), len(cols))
 
         def task(i: int, j: int) -> None:
@@ -217,8 +220,8 @@ class Tiles:
             threads.run(task, pairs, nanoseconds)
 
 
-def _size(count: int) -> int:
-    return min(TILE, max(SMALLEST, -(-count // (SHARES * LANES)) * LANES))
+def _size(count: int, most: int) -> int:
+    return min(most, max(SMALLEST, -(-count // (SHARES * LANES)) * LANES))
 
 
 def _float(z: Array) -> Array:

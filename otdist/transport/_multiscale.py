@@ -2,7 +2,7 @@
 
 Both clouds are put in the order of a tree, in which aligned blocks are compact cells. Epsilon falls from the extent of
 the clouds to its target, each time on the coarsest level whose cells (masses and centres of mass) are smaller than
-epsilon; a level passes its potentials on by affine fits. What no block pair on the list carries is bounded, and the bound
+epsilon; a level passes its potentials on by eliminating its rows and columns. What no block pair on the list carries is bounded, and the bound
 is part of the error. On the last level Anderson's acceleration (1965) combines the sweeps: the map from gamma to the next
 gamma is nearly linear, symmetric and positive in the scalar product weighted by b, so a few differences go far.
 
@@ -31,16 +31,17 @@ from otdist.transport._solution import Watch
 NAME = "multiscale Sinkhorn"
 LN2 = 1.0 / LOG2E
 # Points of a cell of the next level, by dimension; points of the coarsest level; ratio of successive epsilons.
-CELL, COARSEST, RATIO = (1, 4, 4, 8), 256, 4.0
+CELL, COARSEST, RATIO = (1, 4, 4, 8), 256, 2.0
 # A level will do while the typical cost within its cells is below this part of epsilon.
 RESOLVED = 0.25
 # Sweeps of a level on the way, and the error at which they end.
 SWEEPS, ROUGH = 8, 0.02
-# What may be left out on the way and at the end, in parts of the error asked for; bits by which the potentials may rise
-# before the list is made again.
-LEFT_OUT, DRIFT = 1 / 16, 4.0
+# Bits below the product of masses of what an extension to finer cells leaves out.
+EXTEND = -12.0
+# What may be left out on the way and at the end, in parts of the error asked for.
+LEFT_OUT = 1 / 16
 # Differences that acceleration combines; sweeps between measurements of what they gain before giving up.
-MEMORY, PATIENCE = 6, 60
+MEMORY, PATIENCE = 10, 60
 # Error of float32: 2^-24 of exponents of some tens, and of sums.
 SINGLE = 4e-6
 
@@ -92,9 +93,7 @@ class _Solver:
         else:
             g = np.asarray(start, np.float64)[self.order[1]] * task.epsilon - self.tilt[1]
             x, y = self.levels[0]
-            # the largest term of a log-sum-exp: enough to begin with
-            price = -(g + task.epsilon * np.log(y.mass))
-            f = task.kappa[0] * Tree(y.points, price).nearest(self.tag, x.points, 1)[1][:, 0]
+            f = self._eliminated(x, y, task.epsilon, task.kappa, g)
         return self._finish(f, g)
 
     def _descend(self) -> tuple[Array, Array]:
@@ -108,27 +107,45 @@ class _Solver:
         for step in range(steps, -1, -1):
             epsilon = task.epsilon * RATIO**step
             while k > 0 and self.sizes[k] > RESOLVED * epsilon:
-                f, g = self._finer(k, f, g)
+                f, g = self._finer(k, min(epsilon * RATIO, task.epsilon * RATIO**steps), f, g)
                 k -= 1
             if (k > 0 or step) and not self.watch.stopped:
                 f, g = self._rough(k, epsilon, f, g, step == 0)
         while k > 0:
-            f, g = self._finer(k, f, g)
+            f, g = self._finer(k, task.epsilon, f, g)
             k -= 1
             if k > 0 and not self.watch.stopped:
                 f, g = self._rough(k, task.epsilon, f, g, True)
         return f, g
 
-    def _finer(self, k: int, f: Array, g: Array) -> tuple[Array, Array]:
-        x, y = (_extended(*pair, self.cell) for pair in zip(self.levels[k], self.levels[k - 1], (f, g), strict=True))
-        return x, y
+    def _finer(self, k: int, epsilon: float, f: Array, g: Array) -> tuple[Array, Array]:
+        """Potentials of the next finer level: those that solve its rows at the columns of this one, and conversely."""
+        (x, y), (fine_x, fine_y) = self.levels[k], self.levels[k - 1]
+        kappa = self._kappa(epsilon)
+        new_f = self._eliminated(fine_x, y, epsilon, (kappa[0], 1.0), g)
+        return new_f, self._eliminated(fine_y, x, epsilon, (kappa[1], 1.0), f)
+
+    def _eliminated(self, x: Cloud, y: Cloud, epsilon: float, kappa: tuple[float, float], g: Array) -> Array:
+        """f that solves the rows at g."""
+        unit = epsilon * LN2
+        price = -(g + epsilon * np.log(y.mass))
+        # the largest term of each log-sum-exp, and which blocks have others that count
+        f = kappa[0] * Tree(y.points, price).nearest(self.tag, x.points, 1)[1][:, 0]
+        level = Level(self.tag, x, y, epsilon, kappa, self.task.memory)
+        gamma = g / unit
+        at = level.listed(f / unit, gamma, EXTEND)
+        swept = level.sweep(at, f / unit, gamma, np.float32, Watch(), 0)
+        assert swept is not None
+        return swept[0] * unit
+
+    def _kappa(self, epsilon: float) -> tuple[float, float]:
+        """Marginals of the same price at another epsilon: rho = epsilon kappa/(1 - kappa) stays."""
+        ratio = epsilon / self.task.epsilon
+        a, b = (kappa / (kappa + ratio * (1.0 - kappa)) for kappa in self.task.kappa)
+        return a, b
 
     def _level(self, k: int, epsilon: float) -> Level:
-        kappa = self.task.kappa
-        if kappa != (1.0, 1.0):  # of the same prices at another epsilon
-            rho = [self.task.epsilon * c / (1.0 - c) if c < 1.0 else math.inf for c in kappa]
-            kappa = tuple(r / (r + epsilon) if r < math.inf else 1.0 for r in rho)  # type: ignore[assignment]
-        return Level(self.tag, *self.levels[k], epsilon, kappa, self.task.memory)
+        return Level(self.tag, *self.levels[k], epsilon, self._kappa(epsilon), self.task.memory)
 
     def _rough(self, k: int, epsilon: float, f: Array, g: Array, last: bool) -> tuple[Array, Array]:
         unit = epsilon * LN2
@@ -226,29 +243,6 @@ class _Solver:
             out[order] = values * LN2 + (tilt / self.task.epsilon if self.squared else 0.0)
             full.append(out)
         return Potentials(full[0], full[1], error, self.iterations, NAME, self.watch.stopped or stopped)
-
-
-def _extended(coarse: Cloud, fine: Cloud, values: Array, cell: int) -> Array:
-    """Values of cells at their points: affine about the centre of each, with slopes fitted to neighbouring cells."""
-    n, d = coarse.points.shape
-    group = 16
-    starts = np.arange(0, n, group)
-    counts = np.diff(np.append(starts, n))
-    slopes = np.zeros((len(starts), d))
-
-    def mean(z: Array) -> Array:
-        return np.add.reduceat(z, starts, axis=0) / (counts if z.ndim == 1 else counts[:, None])
-
-    z = coarse.points - np.repeat(mean(coarse.points), counts, axis=0)
-    v = values - np.repeat(mean(values), counts)
-    second = np.add.reduceat(z[:, :, None] * z[:, None, :], starts, axis=0)
-    first = np.add.reduceat(z * v[:, None], starts, axis=0)
-    ridge = 1e-6 * np.trace(second, axis1=1, axis2=2) + 1e-300
-    second += ridge[:, None, None] * np.eye(d)
-    slopes = np.linalg.solve(second, first[:, :, None])[:, :, 0]
-    owner = np.arange(len(fine.points)) // cell
-    away = fine.points - coarse.points[owner]
-    return np.asarray(values[owner] + (away * slopes[owner // group]).sum(axis=1))
 
 
 class _Anderson:
