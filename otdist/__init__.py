@@ -38,6 +38,9 @@ _HOMES = (
         "Grid": "otdist.transport.grid",
         "PointCloud": "otdist.transport.geometry",
         "emd": "otdist.transport.exact",
+        "epsilon_from": "otdist.transport.epsilon",
+        "sinkhorn": "otdist.transport.entropic",
+        "sinkhorn_divergence": "otdist.transport.debiased",
         "linear_sum_assignment": "otdist.transport.matching",
         "max_sliced_wasserstein": "otdist.transport.max_sliced",
         "sliced_wasserstein": "otdist.transport.sliced",
@@ -74,6 +77,7 @@ __all__ = [
     "energy_distance",
     "energy_test",
     "entropy",
+    "epsilon_from",
     "estimate",
     "f_divergence",
     "features",
@@ -92,6 +96,8 @@ __all__ = [
     "nearest",
     "pairwise",
     "renyi",
+    "sinkhorn",
+    "sinkhorn_divergence",
     "sliced_wasserstein",
     "tsallis",
     "tv",
@@ -126,6 +132,9 @@ if TYPE_CHECKING:
         tv,
     )
     from otdist.rkhs import IMQ, Constant, Energy, Gaussian, Laplacian, Linear, Matern, Polynomial, RationalQuadratic
+    from otdist.transport.debiased import sinkhorn_divergence
+    from otdist.transport.entropic import sinkhorn
+    from otdist.transport.epsilon import epsilon_from
     from otdist.transport.exact import emd, wasserstein
     from otdist.transport.geometry import CostMatrix, PointCloud
     from otdist.transport.grid import Grid

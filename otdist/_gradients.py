@@ -11,7 +11,7 @@ from otdist import discrepancy, divergences
 from otdist._custom import evaluate_generator
 from otdist._evaluate import Options, evaluate
 from otdist.catalogue import DIVERGENCES, Generator
-from otdist.transport import exact, line, sliced
+from otdist.transport import debiased, entropic, exact, line, sliced
 
 _SHARED = ("axis", "normalize", "from_logits")
 # Distances of samples: the module of each, where NAME_estimate(..., wanted=) also returns gradients.
@@ -21,6 +21,7 @@ _SAMPLES: dict[str, Any] = {
     "wasserstein": exact,
     "wasserstein_1d": line,
     "sliced_wasserstein": sliced,
+    "sinkhorn_divergence": debiased,
 }
 
 
@@ -31,10 +32,10 @@ def value_and_grad(fun: Callable[..., Any], argnums: int | tuple[int, ...] = 0) 
     ----------
     fun : callable
         A divergence of otdist: `tv`, `kl`, ..., `entropy`, `f_divergence`; or `mmd`, `energy_distance`, `wasserstein`,
-        `wasserstein_1d`, `sliced_wasserstein`, `emd`.
+        `wasserstein_1d`, `sliced_wasserstein`, `sinkhorn_divergence`, `emd`, `sinkhorn`.
     argnums : int or tuple of int, default 0
         With respect to which arguments: 0 is p, 1 is q; between samples 0 is x, 1 is y, 2 and 3 are their weights; of
-        `emd` 0 is the costs (a pair of gradients if they are a `PointCloud`), 1 is a, 2 is b.
+        `emd` and `sinkhorn` 0 is the costs (a pair of gradients if they are a `PointCloud`), 1 is a, 2 is b.
 
     Returns
     -------
@@ -58,8 +59,8 @@ def value_and_grad(fun: Callable[..., Any], argnums: int | tuple[int, ...] = 0) 
     (0.25, [0.5, -0.5])
     """
     name = getattr(fun, "__name__", "")
-    if name == "emd" and exact.emd is fun:
-        return _of_costs(argnums)
+    if name in ("emd", "sinkhorn") and fun in (exact.emd, entropic.sinkhorn):
+        return _of_costs(fun, argnums)
     home = _SAMPLES.get(name)
     if home is not None and getattr(home, name) is fun:
         return _of_samples(fun, getattr(home, f"{name}_estimate"), argnums)
@@ -114,20 +115,25 @@ def _of_samples(fun: Callable[..., Any], estimate: Callable[..., Any], argnums: 
     return with_gradient
 
 
-def _of_costs(argnums: Any) -> Callable[..., tuple[Any, Any]]:
-    """`value_and_grad` of `emd`: by costs the plan, or a pair of gradients by points; by masses the potentials."""
+def _of_costs(fun: Callable[..., Any], argnums: Any) -> Callable[..., tuple[Any, Any]]:
+    """`value_and_grad` of solvers: by costs the plan, or a pair of gradients by points; by masses the potentials."""
     numbers = _numbers(argnums, 3)
-    signature = inspect.signature(exact.emd)
+    signature = inspect.signature(fun)
 
     def with_gradient(*args: Any, **options: Any) -> tuple[Any, Any]:
         given = signature.bind(*args, **options)
         given.apply_defaults()
-        result, basis, answer = exact.emd_estimate(**given.arguments)
-        grads = exact.emd_gradients(basis, answer, result, numbers)
+        if fun is exact.emd:
+            result, basis, answer = exact.emd_estimate(**given.arguments)
+            grads = exact.emd_gradients(basis, answer, result, numbers)
+        else:
+            batch, answers = entropic.sinkhorn_estimate(**given.arguments)
+            result = entropic.assembled(batch, answers)
+            grads = entropic.sinkhorn_gradients(batch, answers, given.arguments["rho"], numbers)
         return result.value, grads if isinstance(argnums, tuple) else grads[0]
 
-    with_gradient.__name__ = "emd_with_gradient"
-    with_gradient.__doc__ = "Value and gradient of emd, see otdist.value_and_grad."
+    with_gradient.__name__ = f"{fun.__name__}_with_gradient"
+    with_gradient.__doc__ = f"Value and gradient of {fun.__name__}, see otdist.value_and_grad."
     return with_gradient
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -37,10 +36,12 @@ class Status(StrEnum):
     """How a solve ended; the values are the messages."""
 
     OPTIMAL = "optimal: the gap is within the tolerance"
-    MAX_ITER = "stopped by max_iter before the gap was within the tolerance"
-    TIME_LIMIT = "stopped by time_limit before the gap was within the tolerance"
-    CALLBACK = "stopped by the callback before the gap was within the tolerance"
+    CONVERGED = "converged: the marginal error is within the tolerance"
+    MAX_ITER = "stopped by max_iter before the tolerance was reached"
+    TIME_LIMIT = "stopped by time_limit before the tolerance was reached"
+    CALLBACK = "stopped by the callback before the tolerance was reached"
     GAP = "ended with a gap above the tolerance"
+    MARGINALS = "ended with a marginal error above the tolerance"
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,37 +126,60 @@ class TestResult:
         return f"TestResult({', '.join(words)})"
 
 
+class Plan(Protocol):
+    """Where mass goes, in float64 and in the indices of the caller."""
+
+    def whole(self) -> Any:
+        """The coupling: a SciPy sparse array, or an ndarray (..., n, m)."""
+
+    def sent(self) -> Array:
+        """What leaves every row (..., n)."""
+
+    def apply(self, v: Array, *, transpose: bool) -> Array:
+        """P v for v (..., m) or (..., m, c), or P^T v."""
+
+    def pulls(self) -> tuple[Array, Array]:
+        """Gradients of the value by the points of both sides, the plan held fixed."""
+
+
 @dataclass(frozen=True, eq=False)
 class Transport:
     """A transport plan, its dual potentials, and the proof of how good they are.
 
     Parameters
     ----------
-    value : scalar
-        The optimal cost <P, C> (with the price of unmatched mass, if any), in the library and dtype of the arguments.
-    linear : scalar
+    value : scalar or array (...)
+        The optimal cost: <P, C>, with the price of unmatched mass, if any, and of regularisation (`epsilon`); in the
+        library and dtype of the arguments.
+    linear : scalar or array (...)
         <P, C> alone.
-    f, g : array, shapes (n,) and (m,)
-        Dual potentials, f_i + g_j <= c_ij up to the rounding of one subtraction, equal where mass moves. Determined
-        up to a constant added to f and taken from g; here <a, f> = <b, g>. They are the gradient of the value by a, b.
-    lower_bound, upper_bound : float
-        They bracket the optimum: the dual value and the cost of the plan, float64, rounding taken off.
-    gap : float
+    f, g : array, shapes (..., n) and (..., m)
+        Dual potentials in the units of the costs. Exact: f_i + g_j <= c_ij up to the rounding of one subtraction, equal
+        where mass moves. Entropic: P = a x b exp((f + g - C)/epsilon). Balanced, they are determined up to a constant
+        added to f and taken from g; here <a, f> = <b, g>, and they are the gradient of the value by a, b.
+    lower_bound, upper_bound : float or array (...)
+        They bracket the optimum without regularisation: the dual value of feasible potentials and the cost of a
+        feasible plan, float64, rounding taken off.
+    gap : float or array (...)
         upper_bound - lower_bound.
-    marginal_error : float
-        Sum of the absolute differences between the marginals of the plan and a, b.
-    converged : bool
-        Whether the gap is within the tolerance asked for, or within rounding of the terms of the bounds.
-    n_iter : int
-        Bids, pivots and augmentations.
+    marginal_error : float or array (...)
+        Sum of the absolute differences between the marginals of the plan and a, b (of unbalanced transport: and what
+        the potentials say they should be), float64, over all pairs.
+    converged : bool or array (...)
+        Exact: whether the gap is within the tolerance asked for, or within rounding of the terms of the bounds.
+        Entropic: whether the marginal error is within the tolerance, relative to the total mass.
+    n_iter : int or array (...)
+        Bids, pivots and augmentations; entropic: passes over all pairs.
     status : Status
-        How the solve ended.
+        How the solve ended; of a batch, how its worst element did.
     solver : str
         The engine that was chosen.
-    rows, cols, mass : ndarray, shape (s,)
-        The plan: `mass[s] > 0` goes from `rows[s]` to `cols[s]`, each pair once, ordered by rows.
-    epsilon : float
+    shape : tuple of int
+        (..., n, m).
+    epsilon : float or array (...)
         Entropic regularisation; 0: exact.
+    entropic_lower_bound, entropic_upper_bound : float, array (...) or None
+        They bracket the regularised optimum; None for exact transport.
 
     Examples
     --------
@@ -169,29 +193,51 @@ class Transport:
     linear: Any
     f: Any = field(repr=False)
     g: Any = field(repr=False)
-    lower_bound: float
-    upper_bound: float
-    gap: float
-    marginal_error: float
-    converged: bool
-    n_iter: int
+    lower_bound: Any
+    upper_bound: Any
+    gap: Any
+    marginal_error: Any
+    converged: Any
+    n_iter: Any
     status: Status
     solver: str
-    rows: Array = field(repr=False)
-    cols: Array = field(repr=False)
-    mass: Array = field(repr=False)
-    shape: tuple[int, int]
-    epsilon: float = 0.0
-    _door: Door | None = field(default=None, repr=False)
+    shape: tuple[int, ...]
+    epsilon: Any = 0.0
+    entropic_lower_bound: Any = None
+    entropic_upper_bound: Any = None
+    _plan: Plan = field(default=None, repr=False)  # type: ignore[assignment]
+    _door: Door = field(default=None, repr=False)  # type: ignore[assignment]
     _points: tuple[Any, Any] | None = field(default=None, repr=False)
-    _pulls: Callable[[Transport], tuple[Array, Array]] | None = field(default=None, repr=False)
 
     @cached_property
     def plan(self) -> Any:
-        """The coupling as a SciPy sparse array (n, m), float64; `plan.toarray()` is dense."""
-        from scipy.sparse import csr_array
+        """The coupling: exact, a SciPy sparse array (n, m), float64; entropic, an array (..., n, m) as the arguments.
 
-        return csr_array((self.mass, (self.rows, self.cols)), shape=self.shape)
+        An entropic plan is computed when it is asked for and then kept: n m numbers.
+        """
+        whole = self._plan.whole()
+        return self._door.leave(whole) if isinstance(whole, np.ndarray) else whole
+
+    @property
+    def rows(self) -> Array:
+        """Of an exact plan: `mass[s] > 0` goes from `rows[s]` to `cols[s]`, each pair once, ordered by rows."""
+        return self._sparse("rows")
+
+    @property
+    def cols(self) -> Array:
+        """See `rows`."""
+        return self._sparse("cols")
+
+    @property
+    def mass(self) -> Array:
+        """See `rows`."""
+        return self._sparse("mass")
+
+    def _sparse(self, name: str) -> Array:
+        found: Array | None = getattr(self._plan, name, None)
+        if found is None:
+            raise ValueError(f"{name}: an entropic plan has mass on every pair; read `plan`, or use `apply`")
+        return found
 
     @property
     def assignment(self) -> Array | None:
@@ -203,39 +249,43 @@ class Transport:
         return to
 
     def apply(self, v: Any, *, transpose: bool = False) -> Any:
-        """P v for v (m,) or (m, c), or its transpose P^T v for v (n,) or (n, c); in the library of `v`."""
+        """P v for v (..., m) or (..., m, c), or its transpose P^T v for v (..., n) or (..., n, c).
+
+        In the library of `v`; an entropic plan is not stored for it.
+        """
         door, (host,) = enter(v=v)
-        n, m = self.shape[::-1] if transpose else self.shape
-        if host.ndim not in (1, 2) or len(host) != m:
-            raise ValueError(f"v: found shape {host.shape}; the plan applies to shape ({m},) or ({m}, c)")
-        plan = self.plan.T if transpose else self.plan
-        return door.leave(np.asarray(plan @ host.astype(np.float64)).reshape(n, *host.shape[1:]))
+        *batch, n, m = self.shape
+        size, lead = n if transpose else m, len(batch)
+        if host.ndim not in (lead + 1, lead + 2) or host.shape[: lead + 1] != (*batch, size):
+            wanted = ", ".join(str(k) for k in (*batch, size))
+            raise ValueError(f"v: found shape {host.shape}; the plan applies to shape ({wanted}) or ({wanted}, c)")
+        return door.leave(self._plan.apply(host.astype(np.float64), transpose=transpose))
 
     def barycentric_map(self, y: Any = None) -> Any:
-        """Mean destination of every point of x, sum_j P_ij y_j / sum_j P_ij (n, d); NaN for a point without mass.
+        """Mean destination of every point of x, sum_j P_ij y_j / sum_j P_ij (..., n, d); NaN for one without mass.
 
-        `y` (m, d) is needed only where costs came as a matrix.
+        `y` (..., m, d) is needed only where costs came as a matrix.
         """
         if y is not None:
             door, (host,) = enter(y=y)
-        elif self._points is not None and self._door is not None:
+        elif self._points is not None:
             door, host = self._door, self._points[1]
         else:
             raise ValueError("y: found None; costs came as a matrix, so pass the points (m, d) of the columns")
-        if host.ndim != 2 or len(host) != self.shape[1]:
-            m = self.shape[1]
-            raise ValueError(f"y: found shape {host.shape}; the plan has {m} columns: pass points ({m}, d)")
-        sent = np.bincount(self.rows, self.mass, self.shape[0])
+        *batch, m = self.shape[:-2] + self.shape[-1:]
+        if host.ndim != len(batch) + 2 or host.shape[:-1] != (*batch, m):
+            wanted = ", ".join(str(k) for k in (*batch, m))
+            raise ValueError(f"y: found shape {host.shape}; the plan has {m} columns: pass points ({wanted}, d)")
         with np.errstate(invalid="ignore"):
-            mean = np.asarray(self.plan @ host.astype(np.float64)) / sent[:, None]
+            mean = self._plan.apply(host.astype(np.float64), transpose=False) / self._plan.sent()[..., None]
         return door.leave(mean)
 
     def point_gradients(self) -> tuple[Any, Any]:
-        """Gradients of the value by x (n, d) and y (m, d): sum_j P_ij grad c(x_i, y_j), the plan held fixed.
+        """Gradients of the value by x (..., n, d) and y (..., m, d): sum_j P_ij grad c(x_i, y_j), the plan held fixed.
 
         Where a cost has a kink (coincident points of a distance), the subgradient 0 is stated.
         """
-        if self._pulls is None or self._door is None:
+        if self._points is None:
             raise ValueError("point_gradients: costs came as a matrix; the gradient by C is the plan")
-        x, y = self._pulls(self)
+        x, y = self._plan.pulls()
         return self._door.leave(x), self._door.leave(y)

@@ -189,10 +189,10 @@ def test_warm_start():
         for masses in ((None, None), (rng.random(300), rng.random(300))):
             a, b = (None if w is None else w / w.sum() for w in masses)
             first = od.emd(costs, a, b)
-            again = od.emd(costs, a, b, start=first)
+            again = od.emd(costs, a, b, init=first)
             assert again.converged
             assert float(again.value) == pytest.approx(float(first.value), rel=1e-10)
-            nonsense = od.emd(costs, a, b, start=rng.standard_normal(300) * 1e3)
+            nonsense = od.emd(costs, a, b, init=rng.standard_normal(300) * 1e3)
             assert nonsense.converged
             assert float(nonsense.value) == pytest.approx(float(first.value), rel=1e-10)
 

@@ -29,9 +29,7 @@ def partial_emd(C: Any, a: Any, b: Any, mass: float) -> float:
     from scipy.optimize import linprog
 
     n, m = np.shape(C)
-    found = linprog(
-        np.ravel(C), marginals(n, m), np.concatenate([a, b]), np.ones((1, n * m)), [mass], method="highs"
-    )
+    found = linprog(np.ravel(C), marginals(n, m), np.concatenate([a, b]), np.ones((1, n * m)), [mass], method="highs")
     return float(found.fun)
 
 

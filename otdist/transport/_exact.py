@@ -35,7 +35,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         choose("on_fail", self.on_fail, ON_FAIL)
-        number("tolerance", self.tolerance, 0.0, closed=True)
+        number("tol", self.tolerance, 0.0, closed=True)
         if self.time_limit is not None:
             number("time_limit", self.time_limit, 0.0, closed=True)
         integer = isinstance(self.max_iter, (int, np.integer)) and not isinstance(self.max_iter, bool)
@@ -118,7 +118,7 @@ def _judged(answer: Answer, limits: Limits, log_unit: float) -> Answer:
     if status is not Status.OPTIMAL and limits.on_fail != "ignore":
         text = (
             f"{status.value}: the optimum lies between {found.lower:.17g} and {found.upper:.17g}, gap {found.gap:.3g}; "
-            f"raise max_iter or time_limit, or start from these potentials (start=)"
+            f"raise max_iter or time_limit, or start from these potentials (init=)"
         )
         if limits.on_fail == "raise":
             raise RuntimeError(text)

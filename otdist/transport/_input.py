@@ -114,15 +114,15 @@ def _mass(name: str, w: Array | None, n: int) -> Array:
     return w.astype(np.float64)
 
 
-def warm(start: Any, shape: tuple[int, int]) -> Array | None:
+def warm(init: Any, shape: tuple[int, int]) -> Array | None:
     """Column potentials to start from."""
-    if start is None:
+    if init is None:
         return None
-    _, (g,) = enter(start=start.g if isinstance(start, Transport) else start)
+    _, (g,) = enter(init=init.g if isinstance(init, Transport) else init)
     if g.shape != shape[1:]:
-        raise ValueError(f"start: found potentials of shape {g.shape}; the columns need shape ({shape[1]},)")
+        raise ValueError(f"init: found potentials of shape {g.shape}; the columns need shape ({shape[1]},)")
     if not np.all(np.isfinite(g)):
-        raise ValueError("start: found potentials that are not finite; pass those of an earlier result")
+        raise ValueError("init: found potentials that are not finite; pass those of an earlier result")
     return g.astype(np.float64)
 
 

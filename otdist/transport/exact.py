@@ -10,16 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from otdist._arrays import Array
 from otdist._discrepancy import Estimate
 from otdist._results import Status, Transport
 from otdist._samples import Pair
 from otdist.catalogue import choose
-from otdist.transport import _pulls
 from otdist.transport._exact import Answer, Limits, solve
 from otdist.transport._input import Given, entered, masses, reporter, warm
 from otdist.transport._partial import extended, real_part
-from otdist.transport._problem import Points
+from otdist.transport._sparse_plan import SparsePlan
 from otdist.transport._wasserstein import METRICS, distances
 from otdist.transport.line import exponent
 from otdist.transport.sliced import sliced_wasserstein_estimate
@@ -36,8 +34,8 @@ def emd(
     *,
     mass: float | None = None,
     unmatched: float | None = None,
-    start: Any = None,
-    tolerance: float = 1e-10,
+    init: Any = None,
+    tol: float = 1e-10,
     max_iter: int | None = None,
     time_limit: float | None = None,
     callback: Any = None,
@@ -58,9 +56,9 @@ def emd(
     unmatched : float, optional
         Instead: any mass may stay where it is, at this price per unit, on either side; the totals may differ. The
         value includes the price.
-    start : Transport or array_like (m,), optional
+    init : Transport or array_like (m,), optional
         Column potentials g, or an earlier result, to start from.
-    tolerance : float, default 1e-10
+    tol : float, default 1e-10
         Largest gap, relative to the value, with which the result counts as converged; engines aim at 1e-10 or better.
     max_iter, time_limit : int, float, optional
         Limits in bids, pivots and augmentations, and in seconds. The result then holds a feasible plan, the true
@@ -98,9 +96,7 @@ def emd(
     >>> float(result.value), result.converged, result.gap
     (0.5, True, 0.0)
     """
-    return emd_estimate(
-        costs, a, b, mass, unmatched, start, tolerance, max_iter, time_limit, callback, progress, on_fail
-    )[0]
+    return emd_estimate(costs, a, b, mass, unmatched, init, tol, max_iter, time_limit, callback, progress, on_fail)[0]
 
 
 def emd_estimate(
@@ -109,8 +105,8 @@ def emd_estimate(
     b: Any = None,
     mass: float | None = None,
     unmatched: float | None = None,
-    start: Any = None,
-    tolerance: float = 1e-10,
+    init: Any = None,
+    tol: float = 1e-10,
     max_iter: int | None = None,
     time_limit: float | None = None,
     callback: Any = None,
@@ -118,10 +114,10 @@ def emd_estimate(
     on_fail: str = "warn",
 ) -> tuple[Transport, Given, Answer]:
     """`emd` with what it was computed from."""
-    limits = Limits(tolerance, max_iter, time_limit, reporter(callback, progress), on_fail)
+    limits = Limits(tol, max_iter, time_limit, reporter(callback, progress), on_fail)
     given = entered(costs, a, b)
     p, q = masses(given, balanced=mass is None and unmatched is None)
-    begin = warm(start, given.problem.shape)
+    begin = warm(init, given.problem.shape)
     if mass is None and unmatched is None:
         answer = solve(given.problem, p, q, limits, begin)
         return _result(given, answer, linear=None), given, answer
@@ -137,12 +133,7 @@ def _result(given: Given, answer: Answer, linear: float | None) -> Transport:
     door, found, bounds = given.door, answer.solution, answer.certificate
     value = door.leave(np.float64(bounds.value))
 
-    def pulls(result: Transport) -> tuple[Array, Array]:
-        assert isinstance(given.problem, Points)
-        assert given.points is not None
-        plan = result.rows, result.cols, result.mass
-        return _pulls.by_points(given.problem, *plan, *given.points, unit=2.0**given.problem.log_unit)
-
+    plan = SparsePlan(found.rows, found.cols, found.mass, given.problem.shape, given.problem, given.points)
     return Transport(
         value=value,
         linear=value if linear is None else door.leave(np.float64(linear)),
@@ -156,13 +147,10 @@ def _result(given: Given, answer: Answer, linear: float | None) -> Transport:
         n_iter=found.iterations,
         status=answer.status,
         solver=found.solver,
-        rows=found.rows,
-        cols=found.cols,
-        mass=found.mass,
         shape=given.problem.shape,
+        _plan=plan,
         _door=door,
         _points=given.points,
-        _pulls=None if given.points is None else pulls,
     )
 
 
@@ -177,7 +165,7 @@ def wasserstein(
     method: str = "auto",
     projections: Any = 128,
     rng: Any = 0,
-    tolerance: float = 1e-10,
+    tol: float = 1e-10,
     on_fail: str = "warn",
 ) -> Any:
     """Wasserstein distance W_p = (min over couplings of E d(x, y)^p)^(1/p) between samples, exact and certified.
@@ -194,11 +182,11 @@ def wasserstein(
         The distance d(x, y) that is raised to the power p: ||x - y||, sum |x_k - y_k|, max |x_k - y_k|,
         1 - cos(x, y).
     method : {"auto", "exact", "sliced"}, default "auto"
-        "auto" and "exact": certified to `tolerance`. "sliced": the sliced distance, another number, see
+        "auto" and "exact": certified to `tol`. "sliced": the sliced distance, another number, see
         `sliced_wasserstein`; Euclidean cost only.
     projections, rng : optional
         Of "sliced".
-    tolerance, on_fail : optional
+    tol, on_fail : optional
         As for `emd`.
 
     Returns
@@ -224,7 +212,7 @@ def wasserstein(
     >>> float(od.wasserstein([[0.0, 0.0], [4.0, 0.0]], [[0.0, 3.0], [4.0, 3.0]], p=2))
     3.0
     """
-    found, outcome = wasserstein_estimate(x, y, a, b, p, cost, method, projections, rng, tolerance, on_fail)
+    found, outcome = wasserstein_estimate(x, y, a, b, p, cost, method, projections, rng, tol, on_fail)
     return found.door.leave(outcome.value)
 
 
@@ -238,7 +226,7 @@ def wasserstein_estimate(
     method: str = "auto",
     projections: Any = 128,
     rng: Any = 0,
-    tolerance: float = 1e-10,
+    tol: float = 1e-10,
     on_fail: str = "warn",
     wanted: tuple[bool, ...] = (False,) * 4,
 ) -> tuple[Pair, Estimate]:
@@ -249,7 +237,7 @@ def wasserstein_estimate(
         if cost != "euclidean":
             raise ValueError(f"cost: found {cost!r}; the sliced distance is Euclidean")
         return sliced_wasserstein_estimate(x, y, a, b, p, projections, rng, False, wanted)
-    return distances(x, y, a, b, exponent(p, finite=True), cost, Limits(tolerance, on_fail=on_fail), wanted)
+    return distances(x, y, a, b, exponent(p, finite=True), cost, Limits(tol, on_fail=on_fail), wanted)
 
 
 def emd_gradients(given: Given, answer: Answer, result: Transport, numbers: tuple[int, ...]) -> tuple[Any, ...]:

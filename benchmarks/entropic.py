@@ -1,0 +1,343 @@
+"""Entropic transport against POT, OTT and GeomLoss: one thread, one run, errors measured in float64 over all pairs.
+
+    OTDIST_NUM_THREADS=1 OMP_NUM_THREADS=1 python -m benchmarks.entropic [--only WORD] [--json FILE] [--cap SECONDS]
+    OTDIST_NUM_THREADS=2 python -m benchmarks.entropic --large [--only WORD] [--json FILE]
+
+Three kinds of lines: nanoseconds per pair of one full iteration; seconds to a verified marginal error of 1e-7, ours
+whole (bounds and certificate included) against each peer run for the least iterations that reach it, without its checks
+(`entropic_peers`); and who survives small epsilon, zero masses, twelve decades, an offset, float32. A peer that would
+take longer than the cap is recorded with its price, one iteration times their number, or a lower bound.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import resource
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy.spatial.distance import cdist
+
+import otdist as od
+from benchmarks import entropic_peers as peers
+from benchmarks.entropic_peers import Price, Problem, least
+
+TOL = 1e-7
+
+
+@dataclass(frozen=True)
+class Line:
+    """One problem: ours and every peer's, and the ratio to the best peer."""
+
+    name: str
+    unit: str  # "s" or "ns per pair and iteration"
+    ours: float
+    peers: dict[str, float]
+    goal: float  # of the ratio
+    detail: str = ""
+    unreached: list[str] = field(default_factory=list)  # peers whose figure is a lower bound
+
+    @property
+    def ratio(self) -> float:
+        return min(self.peers.values(), default=math.nan) / self.ours
+
+    def __str__(self) -> str:
+        best = min(self.peers, key=self.peers.__getitem__, default="")
+        more = ">" if best in self.unreached else ""
+        told = "  ".join(f"{k} {'>' if k in self.unreached else ''}{v:.3g}" for k, v in self.peers.items())
+        return (
+            f"{self.name:44s} {self.ours:9.4g} {self.unit}   {more}{self.ratio:.1f}x {best} (wanted {self.goal:g})   "
+            f"[{told}]   {self.detail}"
+        )
+
+
+# --- one iteration ----------------------------------------------------------------------------------------------------
+
+
+def per_iteration(solve: Callable[[int], Any], pairs: int, few: int = 2, many: int = 22) -> float:
+    """Nanoseconds per pair: the difference of many and few iterations."""
+    solve(few)
+    return (least(lambda: solve(many)) - least(lambda: solve(few))) / (many - few) / pairs * 1e9
+
+
+def iteration_lines(only: str) -> Iterator[Line]:
+    cells = (
+        ("points d=2 float32 n=2000", 2000, 2, np.float32, False, 3.0),
+        ("points d=2 float64 n=2000", 2000, 2, np.float64, False, 2.0),
+        ("matrix float32 n=4000", 4000, 2, np.float32, True, 3.0),
+        ("matrix float64 n=4000", 4000, 2, np.float64, True, 1.5),
+        ("points d=64 float32 n=4000", 4000, 64, np.float32, False, 1.0),
+    )
+    for label, n, d, dtype, stored, goal in cells:
+        name = f"iteration, {label}"
+        if only not in name:
+            continue
+        x, y = (z.astype(dtype) for z in peers.clouds(n, d))
+        C = cdist(x, y, "sqeuclidean")
+        epsilon, h = 0.02 * float(C.max()), np.full(n, 1.0 / n)
+        costs = C.astype(dtype) if stored else od.PointCloud(x, y)
+
+        def ours(k: int, costs: Any = costs, epsilon: float = epsilon) -> Any:
+            options = {"method": "sinkhorn", "max_iter": k, "tol": 1e-300, "on_fail": "ignore"}
+            return od.sinkhorn(costs, epsilon=epsilon, **options)
+
+        mine = per_iteration(ours, n * n, 20, 120)
+        yield Line(name, "ns", mine, _pot_iteration(C, h, epsilon, n), goal)
+
+
+def _pot_iteration(C: Any, h: Any, epsilon: float, n: int) -> dict[str, float]:
+    """POT in float64 and float32, given the matrix, between two of its checks."""
+    try:
+        import ot
+    except ImportError:
+        return {}
+    found = {}
+    for method in ("sinkhorn", "sinkhorn_log"):
+        for dtype in (np.float64, np.float32):
+            M, w = C.astype(dtype), h.astype(dtype)
+
+            def run(k: int, method: str = method, M: Any = M, w: Any = w) -> Any:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    return ot.sinkhorn(w, w, M, epsilon, method=method, numItermax=k, stopThr=0.0, warn=False)
+
+            many = 10 if method == "sinkhorn" else 3
+            found[f"POT {method} {np.dtype(dtype).name}"] = per_iteration(run, n * n, 1, many)
+    return found
+
+
+# --- to a verified error ----------------------------------------------------------------------------------------------
+
+
+def ours(problem: Problem, epsilon: float, tol: float, by_points: bool = False) -> tuple[float, str]:
+    costs = od.PointCloud(problem.x, problem.y) if by_points else problem.C
+    kept: list[Any] = []
+
+    def call() -> None:
+        kept[:] = [od.sinkhorn(costs, problem.a, problem.b, epsilon=epsilon, tol=tol)]
+
+    took, found = least(call), kept[0]
+    off = peers.error(problem, found.f, found.g, epsilon)
+    assert found.converged, (problem.name, epsilon, float(found.marginal_error))
+    assert off <= 1.01 * tol, (problem.name, epsilon, off)
+    return took, f"{found.solver}, {found.n_iter} its, err {off:.0e}"
+
+
+def prices(problem: Problem, epsilon: float, tol: float, need: dict[str, Any], cap: float) -> list[Price]:
+    """Every peer that is installed and makes sense here."""
+    found: list[Price] = []
+    small = problem.C.size <= 2_000_000
+    try:
+        import ot  # noqa: F401
+
+        plain = peers.pot(problem, epsilon, tol, "sinkhorn", need, cap)
+        found.append(plain)
+        stabilised = peers.pot(problem, epsilon, tol, "sinkhorn_stabilized", need, cap)
+        found.append(stabilised)
+        if small:
+            found.append(peers.pot(problem, epsilon, tol, "sinkhorn_log", need, cap))
+            each = max(stabilised.seconds / max(stabilised.iterations, 1), 1e-5)
+            found.append(peers.pot_scaling(problem, epsilon, tol, each, cap))
+            if plain.iterations < 100 and plain.reached:
+                found.append(peers.pot_greedy(problem, epsilon, tol, cap))
+    except ImportError:
+        pass
+    try:
+        import ott  # noqa: F401
+
+        for variant in peers.OTT if small else ("scaling momentum 1.5", "lse momentum 1.5"):
+            found.append(peers.ott(problem, epsilon, tol, variant, cap))
+    except ImportError:
+        pass
+    if problem.x is not None and small:
+        try:
+            import geomloss  # noqa: F401
+
+            found.append(peers.geomloss(problem, epsilon, tol, cap))
+        except ImportError:
+            pass
+    return found
+
+
+def solve_lines(only: str, cap: float, alone: bool = False) -> Iterator[Line]:
+    """Problem by problem, epsilon by epsilon; `alone` runs the peers without ours."""
+    counted = peers.counts()
+    for problem in peers.problems(only.partition(" epsilon")[0]):
+        for ratio in peers.RATIOS:
+            name = f"{problem.name} epsilon={ratio:g}"
+            if only not in name or name not in counted:
+                continue
+            epsilon = ratio * float(problem.C.max())
+            mine, detail = (math.nan, "") if alone else ours(problem, epsilon, TOL)
+            told = prices(problem, epsilon, TOL, counted[name], cap)
+            good = [p for p in told if p.reached]
+            # a peer that was stopped at its cap says nothing beyond it; one whose plan is wrong says nothing at all
+            bounds = [p for p in told if not p.reached and "underflows" not in p.note and "not reached" not in p.note]
+            wanted = {1e-2: 2.0, 1e-3: 4.5, 1e-4: 5.0}[ratio]
+            chosen = good or bounds
+            yield Line(
+                *(name, "s", mine, {p.peer: p.seconds for p in chosen}, wanted),
+                detail=f"{detail}   {{{'; '.join(map(str, told))}}}",
+                unreached=[p.peer for p in chosen if not p.reached],
+            )
+            if problem.x is not None and not alone:
+                took, detail = ours(problem, epsilon, TOL, by_points=True)
+                best = {p.peer: p.seconds for p in chosen}
+                yield Line(f"{name}, from points", "s", took, best, wanted, detail)
+
+
+def other_lines(only: str) -> Iterator[Line]:
+    """A batch of small problems, and a second thread."""
+    name = "batch of 256, n=64, 100 iterations"
+    if only in name:
+        rng = np.random.default_rng(3)
+        C = rng.random((256, 64, 64))
+        options = {"epsilon": 0.05, "method": "sinkhorn", "max_iter": 100, "tol": 1e-300, "on_fail": "ignore"}
+        mine = least(lambda: od.sinkhorn(C, **options))
+        yield Line(name, "s", mine, _pot_batch(C, 0.05, 100), 5.0)
+        single = C.astype(np.float32)
+        mine = least(lambda: od.sinkhorn(single, **options))
+        yield Line(f"{name}, float32", "s", mine, _pot_batch(single, 0.05, 100), 5.0)
+    for label, n, d, ratio in (("points d=2 n=4000", 4000, 2, 1e-2), ("points d=64 n=4000", 4000, 64, 1e-2)):
+        name = f"two threads, {label} epsilon={ratio:g}"
+        if only in name:
+            from otdist.kernels.threads import set_thread_count
+
+            x, y = peers.clouds(n, d)
+            epsilon = ratio * float(np.max(cdist(x, y, "sqeuclidean")))
+            took = {}
+            for count in (1, 2):
+                set_thread_count(count)
+                took[count] = wall(lambda: od.sinkhorn(od.PointCloud(x, y), epsilon=epsilon, tol=TOL))  # noqa: B023
+            set_thread_count(None)
+            yield Line(name, "s", took[2], {"one thread": took[1]}, 1.5)
+
+
+def wall(call: Callable[[], Any], turns: int = 3) -> float:
+    call()
+    best = math.inf
+    for _ in range(turns):
+        begin = time.perf_counter()
+        call()
+        best = min(best, time.perf_counter() - begin)
+    return best
+
+
+def _pot_batch(C: Any, epsilon: float, k: int) -> dict[str, float]:
+    """POT's batch solvers, where this version has them, and its loop."""
+    found: dict[str, float] = {}
+    try:
+        import ot
+    except ImportError:
+        return found
+    n = C.shape[-1]
+    h, all_h = np.full(n, 1.0 / n, C.dtype), np.full(C.shape[:2], 1.0 / n, C.dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            from ot.batch import bregman_log_projection_batch, bregman_projection_batch
+
+            K = -C / epsilon
+            logs = {"max_iter": k, "tol": 0.0}
+            found["POT batch log"] = least(lambda: bregman_log_projection_batch(K, all_h, all_h, **logs))
+            found["POT batch"] = least(lambda: bregman_projection_batch(np.exp(K), all_h, all_h, **logs))
+        except ImportError:
+            pass
+        quiet = {"numItermax": k, "stopThr": 0.0, "warn": False}
+        found["POT loop"] = least(lambda: [ot.sinkhorn(h, h, M, epsilon, **quiet) for M in C], turns=2)
+    return found
+
+
+# --- beyond the memory of a matrix ------------------------------------------------------------------------------------
+
+LARGE: dict[str, tuple[int, int, float, float]] = {  # n, d, epsilon over the mean cost, seconds wanted
+    "gaussian d=2": (100_000, 2, 1e-2, 30.0),
+    "gaussian d=2, epsilon 1e-3": (100_000, 2, 1e-3, 60.0),
+    "gaussian d=3": (100_000, 3, 1e-2, 60.0),
+    "gaussian d=64": (20_000, 64, 5e-2, 60.0),
+    "million gaussian d=2": (1_000_000, 2, 1e-2, 600.0),
+}
+
+
+def large(name: str, seed: int) -> dict[str, Any]:
+    """One large problem, in this process; its error is measured again over the pairs of 500 rows."""
+    n, d, ratio, goal = LARGE[name]
+    x, y = peers.clouds(n, d, seed)
+    epsilon = ratio * float(np.mean(cdist(x[:1000], y[:1000], "sqeuclidean")))
+    od.sinkhorn(od.PointCloud(x[:300], y[:300]), epsilon=epsilon, tol=1e-5)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begin = time.perf_counter()
+    found = od.sinkhorn(od.PointCloud(x, y), epsilon=epsilon, tol=1e-5, on_fail="ignore")
+    took = time.perf_counter() - begin
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    rows = np.random.default_rng(0).choice(n, 500, replace=False)
+    f, g = np.asarray(found.f), np.asarray(found.g)
+    C = cdist(x[rows], y, "sqeuclidean")
+    sums = np.exp((f[rows, None] + g - C) / epsilon).sum(1) / n
+    return {
+        **{"name": name, "n": n, "seed": seed, "seconds": took, "goal_s": goal, "converged": bool(found.converged)},
+        **{"error": float(found.marginal_error), "rows_error": float(np.mean(np.abs(sums - 1.0)))},
+        **{"extra_mb": (peak - before) / 1024, "solver": found.solver, "iterations": int(found.n_iter)},
+    }
+
+
+def run_large(only: str, seed: int) -> list[dict[str, Any]]:
+    found = []
+    for name in LARGE:
+        if only not in name or ("million" in name and "million" not in only):
+            continue
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            one = pool.apply(large, (name, seed))
+        print(
+            f"{name:28s} n={one['n']:9,d}  {one['seconds']:8.1f} s (wanted {one['goal_s']:.0f})   error "
+            f"{one['error']:.1e} rows {one['rows_error']:.1e}   {one['extra_mb']:6.0f} MB   {one['solver']}",
+            flush=True,
+        )
+        found.append(one)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", help="write the figures here")
+    parser.add_argument("--only", default="", help="lines whose name contains this")
+    parser.add_argument("--cap", type=float, default=1.5, help="seconds for one run of a peer")
+    parser.add_argument("--large", action="store_true", help="problems beyond the memory of a matrix")
+    parser.add_argument("--peers", action="store_true", help="the peers alone, to a verified error")
+    parser.add_argument("--seed", type=int, default=2026, help="of the large problems")
+    options = parser.parse_args()
+    found: list[Any] = []
+    if options.large:
+        found = run_large(options.only, options.seed)
+    elif options.peers:
+        found = _shown(solve_lines(options.only, options.cap, alone=True))
+    else:
+        found += _shown(iteration_lines(options.only))
+        found += _shown(solve_lines(options.only, options.cap))
+        found += _shown(other_lines(options.only))
+        if options.only in "robustness":
+            from benchmarks.entropic_robustness import table
+
+            found += table()
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump([one if isinstance(one, dict) else asdict(one) for one in found], file, indent=1)
+
+
+def _shown(lines: Iterator[Line]) -> list[Line]:
+    found = []
+    for line in lines:
+        print(line, flush=True)
+        found.append(line)
+    return found
+
+
+if __name__ == "__main__":
+    main()
