@@ -86,6 +86,7 @@ def _bounds(s: Sums) -> Bounds:
         entropic_lower=value - inside,
         entropic_upper=entropic_upper + inside,
         marginal_error=error,
+        columns=s.columns,
     )
     return Bounds(**found)
 
