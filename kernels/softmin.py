@@ -185,7 +185,7 @@ FIGURES = 9
 
 
 @kernel
-def judge(source, u, v, g, y, r, plan, out, columns):
+def judge(source, u, v, g, y, r, out, columns):
     """Of every row of P_ij = 2^(u_i + v_j - k c_ij), float64, and of Q_ij = P_ij y_j:
 
     sum P, sum P c, sum Q, sum Q c, sum (P + Q) |c|, sum c r, sum |c| r, sum of r where c is infinite, min c - g.
@@ -199,28 +199,24 @@ def judge(source, u, v, g, y, r, plan, out, columns):
         rank_one, rank_one_size, barred, least = 0.0, 0.0, 0.0, np.inf
         for lo in range(0, m, SPAN):
             hi = min(lo + SPAN, m)
-            piece, some, to = strip(source, i, lo, hi), plan[lo:hi], columns[lo:hi]
+            piece, to = strip(source, i, lo, hi), columns[lo:hi]
             vv, gg, yy, rr = v[lo:hi], g[lo:hi], y[lo:hi], r[lo:hi]
             for j in range(hi - lo):
                 c = np.float64(cost(source, piece, j))
                 least = minimum(least, c - gg[j])
                 t = lowered(source, piece, u[i] + vv[j], j)
                 e = select(t > -1020.0, exp2(top(t)), 0.0)
-                some[j] = e
+                to[j] += e
+                barred += select(c < np.inf, 0.0, rr[j])
                 c = select(c < np.inf, c, 0.0)
-                q = e * yy[j]
+                q, size_c = e * yy[j], abs(c)
                 mass += e
                 kept += q
                 linear += e * c
                 kept_linear += q * c
-                size += (e + q) * abs(c)
-            for j in range(hi - lo):
-                to[j] += some[j]
-                c = np.float64(cost(source, piece, j))
-                barred += select(c < np.inf, 0.0, rr[j])
-                c = select(c < np.inf, c, 0.0)
+                size += (e + q) * size_c
                 rank_one += c * rr[j]
-                rank_one_size += abs(c) * rr[j]
+                rank_one_size += size_c * rr[j]
         out[MASS, i], out[LINEAR, i], out[KEPT, i], out[KEPT_LINEAR, i], out[SIZE, i] = (
             mass,
             linear,

@@ -251,8 +251,7 @@ def judge(pairs: Pairs, k: float, u: Array, v: Array, g: Array, y: Array, r: Arr
 
     def work(place: int, i0: int, i1: int, room: Room) -> None:
         tile, out = source(i0, i1, room), room.get("rows", (softmin.FIGURES, i1 - i0), np.float64)
-        plan = room.get("plan", (m,), np.float64)
-        softmin.judge(tile, u[i0:i1], v, g, y, r, plan, out, sums[place])
+        softmin.judge(tile, u[i0:i1], v, g, y, r, out, sums[place])
         found.rows[:, i0:i1] = out
 
     def after(results: list[None]) -> None:

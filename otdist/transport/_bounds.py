@@ -66,15 +66,19 @@ def settle(task: Entropic, gamma: Array, phi: Array | None = None) -> tuple[Arra
         pairs_of(task.problem), k, u, gamma * LOG2E + np.log2(task.b), task.a / total, kappa - 1.0
     )
     assert found is not None
-    settled = np.asarray(found.h * (kappa / LOG2E))
-    columns = found.columns * total
-    return settled, columns, column_error(task, settled, gamma, columns)
+    settled, columns = row_potentials(found.h, kappa), found.columns * total
+    return settled, columns, marginal_error(task, found.h, settled, gamma, columns)
 
 
-def column_error(task: Entropic, phi: Array, gamma: Array, columns: Array) -> float:
-    """L1 error of the columns where the rows are exact."""
+def row_potentials(h: Array, kappa: float) -> Array:
+    """phi of the sums of rows, h in base 2; 0 where nothing may go."""
+    return np.where(np.isfinite(h), h * (kappa / LOG2E), 0.0)
+
+
+def marginal_error(task: Entropic, h: Array, phi: Array, gamma: Array, columns: Array) -> float:
+    """L1 error of the columns, and of rows that nothing may leave; the other rows are exact."""
     target = task.column_target(gamma)
-    error = float(np.abs(columns - target).sum())
+    error = float(np.abs(columns - target).sum() + task.row_target(phi)[~np.isfinite(h)].sum())
     if task.kappa == (1.0, 1.0):
         return error
     return error / float(task.row_target(phi).sum() + target.sum())
@@ -113,24 +117,25 @@ class _Bracket:
 
     @property
     def value(self) -> float:
-        if not all(map(math.isfinite, self._terms)):
-            return float(np.sum(self._terms))
-        return math.fsum(self._terms)
+        return math.fsum(self._terms) if self._finite() else math.nan
 
     @property
     def low(self) -> float:
-        return math.nextafter(self.value - self.slack, -math.inf)
+        return math.nextafter(self.value - self.slack, -math.inf) if self._finite() else -math.inf
 
     @property
     def high(self) -> float:
-        return math.nextafter(self.value + self.slack, math.inf)
+        return math.nextafter(self.value + self.slack, math.inf) if self._finite() else math.inf
+
+    def _finite(self) -> bool:
+        return math.isfinite(self.slack) and all(map(math.isfinite, self._terms))
 
 
-def _kl(p: Array, q: Array) -> Array:
-    """Terms of the generalised KL(p | q), q > 0."""
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        ratio = p / q
-        return np.asarray(np.where(p > 0.0, p * np.log(np.where(p > 0.0, ratio, 1.0)), 0.0) - p + q)
+def _kl(p: Array, q: Array) -> tuple[Array, Array]:
+    """Terms of the generalised KL(p | q), q > 0, and what a relative rounding of p is worth in each."""
+    off = (p - q) / q
+    log = np.log1p(np.maximum(off, -1.0 + HALF_ULP))
+    return q * ((1.0 + off) * log - off), p * np.abs(log) + np.abs(p - q)
 
 
 def _xlogx(p: Array, q: Array | float) -> Array:
@@ -154,7 +159,7 @@ def judge(task: Entropic, potentials: Potentials) -> Bounds:
 class _Judge:
     def __init__(self, task: Entropic, phi: Array, gamma: Array, columns: Array) -> None:
         self.task, self.phi, self.gamma, self.claimed = task, phi, gamma, columns
-        a, b, eps = task.a, task.b, task.epsilon
+        b, eps = task.b, task.epsilon
         self.f, self.g = eps * phi, eps * gamma
         self.rho = tuple(math.inf if kappa == 1.0 else eps * kappa / (1.0 - kappa) for kappa in task.kappa)
         if task.kappa[1] == 1.0:
@@ -184,7 +189,7 @@ class _Judge:
         else:
             self.x, self.short = np.ones(len(a)), a * (float(self.missing.sum()) / float(a.sum()))
         wanted, offered = float(self.short.sum()), float(self.missing.sum())
-        # What is within the rounding of sums is left to the drift, and so is what one side misses and the other has not.
+        # What is within the rounding of sums is left to the drift, as is what one side misses and the other has not.
         negligible = min(wanted, offered) <= self.relative * float(a.sum())
         self.share = 0.0 if negligible else offered
         self.given = np.zeros(len(a)) if negligible else self.short * (offered / wanted)
@@ -207,6 +212,23 @@ class _Judge:
                 with np.errstate(over="ignore"):
                     into.add(-rho * mass * np.expm1(-potential / rho))
 
+    def _shift(self, f: Array, g: Array) -> float:
+        """The s for which f + s and g - s have the best dual value: their targets agree."""
+        inverse = [0.0 if rho == math.inf else 1.0 / rho for rho in self.rho]
+        if sum(inverse) == 0.0 or not np.isfinite(f).all():
+            return 0.0
+        logs = []
+        for mass, potential, each in zip((self.task.a, self.task.b), (f, g), inverse, strict=True):
+            exponents = np.log(mass) - potential * each
+            top = float(exponents.max())
+            logs.append(top + math.log(float(np.exp(exponents - top).sum())))
+        return (logs[0] - logs[1]) / sum(inverse)
+
+    @staticmethod
+    def _slope(potential: Array, rho: float) -> Array:
+        """What a change of a potential is worth, per mass."""
+        return np.ones(len(potential)) if rho == math.inf else np.exp(-potential / rho)
+
     def _marginals(self, into: _Bracket) -> None:
         """rho KL of the marginals of T on unbalanced sides."""
         sides = (
@@ -215,8 +237,9 @@ class _Judge:
         )
         for marginal, mass, rho in sides:
             if rho < math.inf:
-                into.add(rho * marginal)  # terms cancel near marginal = mass: their sizes are what is rounded
-                into.add(rho * (_kl(marginal, mass) - marginal))
+                terms, rounded = _kl(marginal, mass)
+                into.add(rho * terms)
+                into.slack += self.relative * rho * float(rounded.sum() + self.relative * marginal.sum())
 
     def _transport(self, into: _Bracket) -> None:
         """<T, C>."""
@@ -224,7 +247,7 @@ class _Judge:
         into.slack += self.relative * float(self.rows[softmin.SIZE].sum())
         if self.share > 0.0:
             if float(self.given @ self.rows[softmin.BARRED]) > 0.0:
-                into.add(math.inf, 0.0)
+                into.slack = math.inf
                 return
             into.add(self.given * self.rows[softmin.RANK_ONE] / self.share)
             into.slack += self.relative * float(self.given @ self.rows[softmin.RANK_ONE_SIZE]) / self.share
@@ -234,8 +257,12 @@ class _Judge:
         a, b, phi, gamma, f, g = task.a, task.b, self.phi, self.gamma, self.f, self.g
         lower, upper, dual, primal = (_Bracket(self.relative) for _ in range(4))
         with np.errstate(over="ignore", invalid="ignore"):
-            self._dual(lower, rows[softmin.LEAST], g)
-            lower.slack += HALF_ULP * float(a @ np.abs(rows[softmin.LEAST]))
+            shift = self._shift(rows[softmin.LEAST], g)
+            self._dual(lower, rows[softmin.LEAST] + shift, g - shift)
+            # feasible up to the roundings of c - g, of f + s and of g - s
+            rounded = HALF_ULP * (np.abs(rows[softmin.LEAST]) + np.abs(rows[softmin.LEAST] + shift))
+            largest = HALF_ULP * float(np.abs(g - shift).max()) if shift != 0.0 else 0.0
+            lower.slack += float(a * self._slope(rows[softmin.LEAST] + shift, self.rho[0]) @ (rounded + largest))
             self._transport(upper)
             self._marginals(upper)
             upper.slack += self.drift
