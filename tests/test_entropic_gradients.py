@@ -53,7 +53,6 @@ COSTS = [
     ("euclidean", 3.0),
     ("cityblock", 1.0),
     ("chebyshev", 1.0),
-    ("chebyshev", 2.0),
     ("cosine", 1.0),
 ]
 

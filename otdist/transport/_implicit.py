@@ -207,6 +207,10 @@ def hvp(
     direction has along (1, ..., 1) is taken off.
     """
     n, m = task.shape
+    if move.costs is not None and not isinstance(task.problem, Matrix):
+        raise ValueError("costs: the problem is not a matrix of costs; move its points x, y")
+    if (move.x is not None or move.y is not None) and not isinstance(task.problem, Points):
+        raise ValueError("x, y: the problem has no points; move its costs")
     system = System(task, phi, gamma) if system is None else system
     unit, over = 2.0**task.problem.log_unit, 1.0 / task.epsilon
     da, db = (np.zeros(k) if z is None else np.asarray(z, np.float64) for z, k in ((move.a, n), (move.b, m)))
@@ -215,7 +219,7 @@ def hvp(
     rows, cols = -system.plan.apply(db / task.b), -system.plan.transposed(da / task.a)
     problem = task.problem
     tiles = steps = None
-    if isinstance(problem, Points) and (move.x is not None or move.y is not None):
+    if move.x is not None or move.y is not None:
         shapes = ((move.x, problem.x), (move.y, problem.y))
         callers = tuple(np.zeros(z.shape) if step is None else np.asarray(step, np.float64) for step, z in shapes)
         steps = into_problem(problem, (callers[0], callers[1]), given)
