@@ -268,6 +268,9 @@ class Plan:
 
 
 def _range(C: Array) -> tuple[float, float]:
+    lowest, highest = float(C.min()), float(C.max())
+    if math.isfinite(highest):
+        return lowest, highest
     finite = C[np.isfinite(C)]
     return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
 
