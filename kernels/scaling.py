@@ -66,25 +66,19 @@ def _exponentials(row, shift, scale, f, g, out):
 
 
 @njit(**INLINE)
-def _true_sum(row, shift, scale, g, out):
-    """log2 sum_j 2^(g_j - (c_j - shift) scale) by its true maximum; -1e300 where every cost is infinite."""
-    top = -1e300
-    for j in range(g.size):
-        top = maximum(top, g[j] - (row[j] - shift) * scale)
-    total = _exponentials(row, shift, scale, -top, g, out)
-    return top + np.log2(np.float64(total)), total
-
-
-@njit(**INLINE)
 def _row_sum(row, shift, scale, f, g, out, low, high):
-    """(-log2 of the sum, the sum of `out`): from the guess f unless that is unknown (inf) or too far off."""
-    total = _zero(out)
-    if f < np.inf:
+    """(-log2 of the sum, the sum of `out`): from the guess f, unless that is unknown (inf) or too far off."""
+    known = f < np.inf
+    while True:
+        if not known:
+            top = -1e300
+            for j in range(g.size):
+                top = maximum(top, g[j] - (row[j] - shift) * scale)
+            f = -top
         total = _exponentials(row, shift, scale, f, g, out)
-    if low < total < high:
-        return f - np.log2(np.float64(total)), total
-    exact, total = _true_sum(row, shift, scale, g, out)
-    return -exact, total
+        if low < total < high or not known:
+            return f - np.log2(np.float64(total)), total
+        known = False
 
 
 @kernel

