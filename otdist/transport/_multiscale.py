@@ -56,16 +56,17 @@ class _Solver:
     def __init__(self, task: Entropic, watch: Watch) -> None:
         points = task.problem
         self.task, self.watch, self.tag = task, watch, points.cost
-        self.squared = isinstance(points.cost, Squared)
+        # potentials of free marginals have no constant, and no slope, to spare
+        self.centred = isinstance(points.cost, Squared) and task.kappa == (1.0, 1.0)
         self.iterations = 0
         p, q = points.x.mean(axis=0), points.y.mean(axis=0)
-        if not self.squared:
+        if not self.centred:
             p = q = 0.5 * (p + q)
         self.order = ordered(points.x, 4), ordered(points.y, 4)
         X, Y = points.x[self.order[0]] - p, points.y[self.order[1]] - q
         m = p - q
         # phi + tilt_x and gamma + tilt_y (in units of the costs) are the potentials of the points as they were given
-        self.tilt = (2.0 * (X @ m) + float(m @ m), -2.0 * (Y @ m))
+        self.tilt = (2.0 * (X @ m) + float(m @ m), -2.0 * (Y @ m))  # both zero if not centred
         self.levels = [(Cloud(X, task.a[self.order[0]]), Cloud(Y, task.b[self.order[1]]))]
         cell = CELL[X.shape[1]] if X.shape[1] > 1 else 4
         while min(len(side.mass) for side in self.levels[-1]) >= cell * COARSEST:
@@ -242,8 +243,9 @@ class _Solver:
         full = []
         for values, order, tilt in zip((phi, gamma), self.order, self.tilt, strict=True):
             out = np.empty(len(values))
-            out[order] = values * LN2 + (tilt / self.task.epsilon if self.squared else 0.0)
+            out[order] = values * LN2 + tilt / self.task.epsilon
             full.append(out)
+            error += 2.0**-52 * float(np.max(np.abs(tilt))) / self.task.epsilon  # rounding of that sum
         return Potentials(full[0], full[1], error, self.iterations, NAME, self.watch.stopped or stopped)
 
 

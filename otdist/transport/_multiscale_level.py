@@ -56,13 +56,9 @@ class List:
 
     def loss(self, phi: Array, gamma: Array) -> float:
         """Bound of the mass left out at other potentials."""
-        if not self.dropped.any():
-            return 0.0
-        rise = phi - self.phi
-        starts = np.arange(0, len(rise), BLOCK)
-        rows = np.maximum.reduceat(rise, starts) + max(float(np.max(gamma - self.gamma)), -1000.0)
-        with np.errstate(over="ignore"):
-            return float(self.dropped @ np.exp2(np.minimum(rows, 2000.0))) if rows.max() < 2000.0 else np.inf
+        rise = np.maximum.reduceat(phi - self.phi, np.arange(0, len(phi), BLOCK)) + float(np.max(gamma - self.gamma))
+        some = self.dropped > 0.0
+        return float(self.dropped[some] @ np.exp2(np.clip(rise[some], -1000.0, 1000.0)))
 
 
 class _Side:
