@@ -87,36 +87,18 @@ def fill(source, i, u, v, out):
 
 
 @njit(**INLINE)
-def refill(source, i, v, out):
-    """`fill` by a true log-sum-exp: u, chosen so that the largest term is 1, and the sum; 0 where nothing may go."""
+def largest(source, i, v):
+    """max_j v_j - k c_ij."""
     m = len(v)
     most = like(v, -np.inf)
     for lo in range(0, m, SPAN):
         hi = min(lo + SPAN, m)
-        part, some, piece = v[lo:hi], out[lo:hi], strip(source, i, lo, hi)
+        part, piece = v[lo:hi], strip(source, i, lo, hi)
         high = like(v, -np.inf)
         for j in range(hi - lo):
-            t = lowered(source, piece, part[j], j)
-            some[j] = t
-            high = maximum(high, t)
+            high = maximum(high, lowered(source, piece, part[j], j))
         most = maximum(most, high)
-    possible = most > like(v, -np.inf)
-    if not possible:
-        most = like(v, 0.0)
-    total = 0.0
-    for lo in range(0, m, SPAN):
-        hi = min(lo + SPAN, m)
-        some = out[lo:hi]
-        s = like(v, 0.0)
-        for j in range(hi - lo):
-            e = exp2(some[j] - most)
-            some[j] = e
-            s += e
-        total += np.float64(s)
-    if not possible:
-        out[:] = like(v, 0.0)
-        total = 0.0
-    return -np.float64(most), total
+    return most
 
 
 @kernel
@@ -132,34 +114,30 @@ def eliminate(source, u, v, a, less, h, buffer, scale, part, columns):
     for j in range(m):
         columns[j] = 0.0
         part[j] = like(v, seed)
+    buffer[:] = like(v, 0.0)
     for i0 in range(0, rows, ROWS):
         count = min(ROWS, rows - i0)
+        scale[:] = like(v, 0.0)
         for r in range(count):
             i = i0 + r
-            out = buffer[r]
-            shift, s = np.float64(u[i]), 0.0
-            if shift < UNKNOWN:
-                s = fill(source, i, u[i], v, out)
-            if not low < s < high:
-                shift, s = refill(source, i, v, out)
-                redone += 1
+            shift, s, trusted = u[i], 0.0, True
+            while True:
+                if shift < like(v, UNKNOWN):
+                    s = fill(source, i, shift, v, buffer[r])
+                if low < s < high or not trusted:
+                    break
+                redone, trusted, s = redone + 1, False, 0.0
+                shift = -largest(source, i, v)
             h[i] = np.inf
-            scale[r] = like(v, 0.0)
             if s > 0.0:
-                h[i] = shift - math.log2(s)
+                h[i] = np.float64(shift) - math.log2(s)
                 lift = less * h[i]
                 far = max(far, abs(lift))
                 scale[r] = like(v, a[i] * 2.0 ** min(max(lift, -900.0), 900.0) / s)
-        if count == ROWS:
-            b0, b1, b2, b3 = buffer[0], buffer[1], buffer[2], buffer[3]
-            s0, s1, s2, s3 = scale[0], scale[1], scale[2], scale[3]
-            for j in range(m):
-                part[j] += (s0 * b0[j] + s1 * b1[j]) + (s2 * b2[j] + s3 * b3[j])
-        else:
-            for r in range(count):
-                b0, s0 = buffer[r], scale[r]
-                for j in range(m):
-                    part[j] += s0 * b0[j]
+        b0, b1, b2, b3 = buffer[0], buffer[1], buffer[2], buffer[3]
+        s0, s1, s2, s3 = scale[0], scale[1], scale[2], scale[3]
+        for j in range(m):
+            part[j] += (s0 * b0[j] + s1 * b1[j]) + (s2 * b2[j] + s3 * b3[j])
         if (i0 + ROWS) % FLUSH == 0 or i0 + ROWS >= rows:
             for j in range(m):
                 columns[j] += np.float64(part[j])

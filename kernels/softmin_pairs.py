@@ -152,8 +152,17 @@ def tiles(pairs: Pairs) -> list[list[tuple[int, int]]]:
     return [spans[start:stop] for start, stop in threads.spans(len(spans), count)]
 
 
-def each(pairs: Pairs, work: Callable[..., Any], nanoseconds: float, after: Callable[[list[Any]], Any]) -> bool:
-    """work(place in its round, i0, i1, room) on all tiles, `after` with the results of each round: False ends it."""
+def each(
+    pairs: Pairs,
+    work: Callable[..., Any],
+    nanoseconds: float,
+    after: Callable[[list[Any]], None],
+    proceed: Callable[[], bool] | None = None,
+) -> bool:
+    """work(place in its round, i0, i1, room) on all tiles, `after` with the results of each round.
+
+    Between two rounds `proceed` is asked; False ends it, and is then returned.
+    """
     rooms: deque[Room] = deque()
 
     def one(place: int, i0: int, i1: int) -> Any:
@@ -166,12 +175,11 @@ def each(pairs: Pairs, work: Callable[..., Any], nanoseconds: float, after: Call
         return result
 
     def rounds() -> bool:
-        plan = tiles(pairs)
-        for some in plan:
-            cost = nanoseconds * (some[-1][1] - some[0][0]) * pairs.shape[1]
-            found = threads.run(one, [(place, *span) for place, span in enumerate(some)], cost)
-            if after(found) is False and some is not plan[-1]:
+        for number, some in enumerate(tiles(pairs)):
+            if number > 0 and proceed is not None and not proceed():
                 return False
+            cost = nanoseconds * (some[-1][1] - some[0][0]) * pairs.shape[1]
+            after(threads.run(one, [(place, *span) for place, span in enumerate(some)], cost))
         return True
 
     if not pairs.made:
@@ -214,14 +222,13 @@ def eliminate(
         )
         return int(redone), float(far)
 
-    def after(results: list[tuple[int, float]]) -> bool:
+    def after(results: list[tuple[int, float]]) -> None:
         for place, (redone, far) in enumerate(results):
             found.columns += sums[place]
             found.redone += redone
             found.far = max(found.far, far)
-        return proceed is None or proceed()
 
-    return found if each(pairs, work, 0.2 if real is np.float32 else 0.8, after) else None
+    return found if each(pairs, work, 0.2 if real is np.float32 else 0.8, after, proceed) else None
 
 
 def column_logs(pairs: Pairs, k: float, w: Array, columns: Array) -> Array:

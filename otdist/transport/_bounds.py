@@ -255,7 +255,7 @@ class _Judge:
     def bounds(self) -> Bounds:
         task, eps, rows = self.task, self.task.epsilon, self.rows
         a, b, phi, gamma, f, g = task.a, task.b, self.phi, self.gamma, self.f, self.g
-        lower, upper, dual, primal = (_Bracket(self.relative) for _ in range(4))
+        lower, upper, dual, shifted, primal = (_Bracket(self.relative) for _ in range(5))
         with np.errstate(over="ignore", invalid="ignore"):
             shift = self._shift(rows[softmin.LEAST], g)
             self._dual(lower, rows[softmin.LEAST] + shift, g - shift)
@@ -267,14 +267,17 @@ class _Judge:
             self._marginals(upper)
             upper.slack += self.drift
 
-            self._dual(dual, f, g)
             mass, total = rows[softmin.MASS], float(a.sum()) * float(b.sum())
-            dual.add(-eps * mass)
-            dual.add(eps * total)
             sizes = mass @ (np.abs(f) + eps * np.abs(np.log2(a))) + self.columns @ (
                 np.abs(g) + eps * np.abs(np.log2(b))
             )
-            dual.slack += 2.0**-51 * float(sizes + rows[softmin.SIZE].sum())
+            shift = self._shift(f, g)
+            for bracket, s in ((dual, 0.0), (shifted, shift)):  # the plan does not feel a shift
+                self._dual(bracket, f + s, g - s)
+                bracket.add(-eps * mass)
+                bracket.add(eps * total)
+                bracket.slack += 2.0**-51 * float(sizes + rows[softmin.SIZE].sum())
+                bracket.slack += 2.0**-51 * abs(s) * float(mass.sum())
 
             self._transport(primal)
             self._marginals(primal)
@@ -285,7 +288,8 @@ class _Judge:
         if task.kappa != (1.0, 1.0):
             error /= float(target_a.sum() + target_b.sum())
         linear = math.fsum(rows[softmin.LINEAR].tolist())
-        return Bounds(dual.value, linear, lower.low, upper.high, dual.low, primal.high, error, self.columns)
+        best = max(dual.low, shifted.low)
+        return Bounds(dual.value, linear, lower.low, upper.high, best, primal.high, error, self.columns)
 
     def _divergence(self, into: _Bracket, total: float) -> None:
         """epsilon KL(T | a x b), from above, by convexity."""

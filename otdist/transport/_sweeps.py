@@ -57,8 +57,8 @@ class State:
 class Extrapolation:
     """Anderson acceleration of gamma -> gamma + r in the metric of the weights."""
 
-    def __init__(self, weights: Array) -> None:
-        self._weights = weights
+    def __init__(self, weights: Array, most: float) -> None:
+        self._weights, self._most = weights, most  # no step goes further beyond the plain one
         self._steps: list[Array] = []
         self._changes: list[Array] = []
         self._last: tuple[Array, Array] | None = None
@@ -90,8 +90,11 @@ class Extrapolation:
         gram[np.diag_indices_from(gram)] += RIDGE * len(gram)
         weights = np.linalg.solve(gram, weighted @ residual) / size[usable]
         moved = np.stack(self._steps)[usable] + changes[usable]
-        found = plain - weights @ moved
-        return np.asarray(found if np.isfinite(found).all() else plain)
+        beyond = weights @ moved
+        size = float(np.abs(beyond).max())
+        if not size < np.inf:
+            return plain
+        return np.asarray(plain - beyond * min(1.0, self._most / max(size, self._most)))
 
 
 def solve(task: Entropic, watch: Watch, start: Array | None) -> Potentials:
@@ -122,31 +125,41 @@ class _Sweeps:
         if start is None and eps < DIRECT * self.spread:
             level = 0.25 * self.spread
             while level > RATIO * eps and not self.watch.stopped:
-                found = self._iterate(gamma, guess, level, ROUGH, PASSES)
+                found = self._iterate(gamma, guess, level, ROUGH, PASSES, known=False)
                 following = max(level / RATIO, eps)
                 gamma = (found.gamma + found.residual) * (level / following)
                 guess, level = found.h * (level / following), following
             gamma, guess = gamma * (level / eps), None if guess is None else guess * (level / eps)
-        found = self._iterate(gamma, guess, eps, task.tol, None)
-        if not found.exact:
-            found = self._look(found.gamma, found.h, eps, np.float64, final=True) or found
+        found = None
+        if not self.watch.stopped:
+            found = self._iterate(gamma, guess, eps, task.tol, None, known=start is not None)
+            gamma, guess = found.gamma, found.h
+        if found is None or not found.exact:
+            found = self._look(gamma, guess, eps, np.float64, final=True)
+            assert found is not None
         stopped = "" if found.error <= task.tol else self.watch.stopped or "stalled"
         columns = found.columns if found.exact else None
         return Potentials(found.phi, found.gamma, found.error, self.passes, SOLVER, stopped, columns)
 
-    def _iterate(self, gamma: Array, guess: Array | None, eps: float, tol: float, limit: int | None) -> State:
-        """Passes at one epsilon until the error is within tol: the best state, of float64 unless rough."""
+    def _iterate(
+        self, gamma: Array, guess: Array | None, eps: float, tol: float, limit: int | None, known: bool
+    ) -> State:
+        """Passes at one epsilon until the error is within tol: the best state, of float64 unless limited.
+
+        Where gamma may be `known` to many digits, the first pass is in float64.
+        """
         noise = (LOG2E / eps * self.reach + 20.0) * 2.0**-24
         rough = limit is not None
-        real: Any = np.float32 if noise < 0.05 else np.float64
+        coarse: Any = np.float32 if noise < 0.05 else np.float64
+        real: Any = np.float64 if known else coarse
         floor = max(0.3 * noise, tol if rough else 0.25 * tol)
-        mixing = Extrapolation(self.task.b / float(self.task.b.sum()))
+        mixing = Extrapolation(self.task.b / float(self.task.b.sum()), self.reach / eps + 10.0)
         best: State | None = None
         here: State | None = None
         since, first, seen = 0, self.passes, np.inf
         while True:
             found = self._look(gamma, guess, eps, real)
-            if found is None:
+            if found is None:  # stopped within a pass
                 break
             since += 1
             if found.error < 0.98 * seen:
@@ -162,7 +175,10 @@ class _Sweeps:
                 gamma, guess = mixing.next(found.gamma, found.residual), found.h
             if self._ended(found, rough) or (limit is not None and self.passes - first >= limit):
                 break
-            if found.exact or rough:
+            if known and found.error > max(100.0 * floor, tol):
+                real, known, seen, here = coarse, False, np.inf, None
+                mixing.pause()
+            elif found.exact or rough:
                 if found.error <= tol:
                     break
                 near = found.exact and seen <= 2.0**-52 * (LOG2E / eps * (abs(self.middle) + self.spread) + 20.0) * 16.0
