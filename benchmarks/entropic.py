@@ -152,7 +152,8 @@ def prices(problem: Problem, epsilon: float, tol: float, need: dict[str, Any], c
     try:
         import ott  # noqa: F401
 
-        for variant in peers.OTT if small else ("scaling momentum 1.5", "lse momentum 1.5"):
+        easy = small and epsilon > 5e-3 * float(problem.C.max())
+        for variant in peers.OTT if easy else ("lse momentum 1.5", "scaling"):
             found.append(peers.ott(problem, epsilon, tol, variant, cap))
     except ImportError:
         pass

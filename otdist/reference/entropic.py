@@ -94,7 +94,7 @@ def marginal_error(C: Any, a: Any, b: Any, f: Any, g: Any, epsilon: float, rho: 
     """||P 1 - target||_1 + ||P^T 1 - target||_1; relative to the sum of both targets unless both are prescribed."""
     P = plan(C, a, b, f, g, epsilon)
     rows, columns = targets(a, b, f, g, rho)
-    size = 1.0 if rho == BALANCED else float(np.sum(rows) + np.sum(columns))
+    size = 1.0 if rho == BALANCED else float(np.sum(rows) + np.sum(columns)) or 1.0
     return float(np.sum(np.abs(P.sum(1) - rows)) + np.sum(np.abs(P.sum(0) - columns))) / size
 
 
