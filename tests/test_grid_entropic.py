@@ -185,7 +185,7 @@ def test_whatever_comes(seed, shape, ratio, power, decades, rho):
     assert np.isfinite(found.gamma).all()
     assert found.error <= 1e-7 if found.stopped == "" else found.error > 1e-7
     bounds = judge(t, found)
-    assert np.isfinite(list(vars(bounds).values())).all()
+    assert all(np.isfinite(value).all() for value in vars(bounds).values())
     assert bounds.lower <= bounds.upper + 1e-12 * largest
     assert bounds.entropic_lower <= bounds.entropic_upper + 1e-12 * (largest + eps)
     P = plan(t, found.phi, found.gamma)

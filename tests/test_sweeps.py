@@ -192,7 +192,8 @@ def test_the_same_bits_on_any_number_of_threads():
             threads.set_thread_count(None)
     assert np.array_equal(found[0][0].gamma, found[1][0].gamma)
     assert np.array_equal(found[0][0].phi, found[1][0].phi)
-    assert found[0][1] == found[1][1]
+    for one, two in zip(*(vars(bounds).values() for _, bounds in found), strict=True):
+        assert np.array_equal(one, two)
 
 
 @settings(max_examples=40, deadline=None)

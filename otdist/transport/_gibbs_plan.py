@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from otdist._arrays import Array
 from otdist.transport import _bounds, _grid_entropic
 from otdist.transport._entropic_pulls import by_points
 from otdist.transport._gibbs import Entropic, Potentials
+from otdist.transport._implicit import Cotangent, Direction, Gradients, hvp, vjp
 from otdist.transport._problem import Gridded
 
 
@@ -47,12 +48,64 @@ class Gibbs:
     def pulls(self) -> tuple[Array, Array]:
         """Gradients of the value by the points of both sides."""
         assert self.points is not None
-        given = self.points[0][self.rows], self.points[1][self.cols]
-        found = by_points(self.task, self.potentials.phi, self.potentials.gamma, given=given)
+        found = by_points(self.task, self.potentials.phi, self.potentials.gamma, given=self._given())
         out = tuple(np.zeros(z.shape) for z in self.points)
         for to, numbers, pull in zip(out, (self.rows, self.cols), found, strict=True):
             to[numbers] = self.total * pull
         return out[0], out[1]
+
+    def vjp(self, bar: Cotangent) -> Gradients:
+        """Gradients of a function of f, g, <P, C> and P with these cotangents; rows without mass take no part."""
+        part = Cotangent(
+            None if bar.f is None else bar.f[self.rows],
+            None if bar.g is None else bar.g[self.cols],
+            self.total * bar.linear,
+            None if bar.plan is None else self.total * bar.plan[np.ix_(self.rows, self.cols)],
+        )
+        found = vjp(self.task, self.potentials.phi, self.potentials.gamma, part, given=self._given())
+        return self._spread(found)
+
+    def hvp(self, move: Direction) -> Gradients:
+        """How the gradients of the value change in a direction; rows without mass take no part."""
+        part = Direction(
+            None if move.costs is None else move.costs[np.ix_(self.rows, self.cols)],
+            None if move.x is None else move.x[self.rows],
+            None if move.y is None else move.y[self.cols],
+            None if move.a is None else move.a[self.rows] / self.total,
+            None if move.b is None else move.b[self.cols] / self.total,
+        )
+        found = hvp(self.task, self.potentials.phi, self.potentials.gamma, part, given=self._given())
+        return self._spread(
+            replace(
+                found,
+                costs=None if found.costs is None else self.total * found.costs,
+                x=None if found.x is None else self.total * found.x,
+                y=None if found.y is None else self.total * found.y,
+                a=self.total * found.a,
+                b=self.total * found.b,
+            )
+        )
+
+    def _given(self) -> tuple[Array, Array] | None:
+        return None if self.points is None else (self.points[0][self.rows], self.points[1][self.cols])
+
+    def _spread(self, found: Gradients) -> Gradients:
+        """Gradients of the caller's arguments, of those between rows and columns with mass."""
+        n, m = self.shape
+        costs = None
+        if found.costs is not None:
+            costs = np.zeros(self.shape)
+            costs[np.ix_(self.rows, self.cols)] = found.costs
+        sides = ((found.x, self.rows, n), (found.y, self.cols, m), (found.a, self.rows, n), (found.b, self.cols, m))
+        whole = [None if part is None else _scattered(part, at, size) for part, at, size in sides]
+        by_a, by_b = (np.asarray(part) / self.total for part in whole[2:])
+        return Gradients(costs, whole[0], whole[1], by_a, by_b, found.residual)
+
+
+def _scattered(part: Array, at: Array, size: int) -> Array:
+    out = np.zeros((size, *part.shape[1:]))
+    out[at] = part
+    return out
 
 
 @dataclass(frozen=True)

@@ -226,7 +226,7 @@ def judge(task: Entropic, potentials: Potentials) -> Bounds:
     g = grid.c_transform(np.where(a > 0.0, f, -math.inf))
     numbers = (np.asarray(x) for x in (linear, moved, repair, task.epsilon, task.kappa))
     found = bounds(Sums(a, b, phi, gamma, rows, columns, kept, y, f, g, *numbers))
-    return Bounds(*(float(x) for x in vars(found).values()))
+    return Bounds(**{name: float(x) if np.ndim(x) == 0 else x for name, x in vars(found).items()})
 
 
 def _independent(grid: Grid, a: Array, b: Array) -> float:

@@ -24,7 +24,7 @@ from otdist.transport.sliced import sliced_wasserstein_estimate
 
 __all__ = ["emd", "wasserstein"]
 
-METHODS = ("auto", "exact", "sliced")
+METHODS = ("auto", "exact", "sinkhorn", "sliced")
 
 
 def emd(
@@ -163,6 +163,7 @@ def wasserstein(
     p: float = 1.0,
     cost: str = "euclidean",
     method: str = "auto",
+    epsilon: float | None = None,
     projections: Any = 128,
     rng: Any = 0,
     tol: float = 1e-10,
@@ -181,9 +182,12 @@ def wasserstein(
     cost : {"euclidean", "cityblock", "chebyshev", "cosine"}, default "euclidean"
         The distance d(x, y) that is raised to the power p: ||x - y||, sum |x_k - y_k|, max |x_k - y_k|,
         1 - cos(x, y).
-    method : {"auto", "exact", "sliced"}, default "auto"
-        "auto" and "exact": certified to `tol`. "sliced": the sliced distance, another number, see
-        `sliced_wasserstein`; Euclidean cost only.
+    method : {"auto", "exact", "sinkhorn", "sliced"}, default "auto"
+        "auto" and "exact": certified to `tol`. "sinkhorn": <P, d^p>^(1/p) of the entropic plan P, which is above W_p and
+        tends to it with `epsilon`. "sliced": the sliced distance, another number, see `sliced_wasserstein`; Euclidean
+        cost only.
+    epsilon : float, optional
+        Of "sinkhorn", in the units of d^p; by default 0.05 times its mean, see `sinkhorn`.
     projections, rng : optional
         Of "sliced".
     tol, on_fail : optional
@@ -212,7 +216,7 @@ def wasserstein(
     >>> float(od.wasserstein([[0.0, 0.0], [4.0, 0.0]], [[0.0, 3.0], [4.0, 3.0]], p=2))
     3.0
     """
-    found, outcome = wasserstein_estimate(x, y, a, b, p, cost, method, projections, rng, tol, on_fail)
+    found, outcome = wasserstein_estimate(x, y, a, b, p, cost, method, epsilon, projections, rng, tol, on_fail)
     return found.door.leave(outcome.value)
 
 
@@ -224,6 +228,7 @@ def wasserstein_estimate(
     p: float = 1.0,
     cost: str = "euclidean",
     method: str = "auto",
+    epsilon: float | None = None,
     projections: Any = 128,
     rng: Any = 0,
     tol: float = 1e-10,
@@ -233,6 +238,10 @@ def wasserstein_estimate(
     """The value, and the gradients of its sum with respect to the `wanted` of x, y, a, b."""
     choose("method", method, METHODS)
     choose("cost", cost, METRICS)
+    if method == "sinkhorn":
+        from otdist.transport._smoothed import smoothed
+
+        return smoothed(x, y, a, b, exponent(p, finite=True), cost, epsilon, tol, on_fail, wanted)
     if method == "sliced":
         if cost != "euclidean":
             raise ValueError(f"cost: found {cost!r}; the sliced distance is Euclidean")
