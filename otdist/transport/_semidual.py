@@ -16,7 +16,8 @@ all by a soft minimum, and epsilon falls by at most 2.5 a stage; if that fails, 
 start (Schmitzer 2019; Kemertas, Farahmand & Jepson 2025;
 Tang et al. 2024 for sparse Newton steps).
 
-Memory: n m float32 for W (or as much for the lists, of at most 8 % of the pairs), and vectors.
+Memory: 4 bytes a pair for W, 1 more for the lists of at most 8 % of the pairs (in the end 4 for lists of a third and no
+W), and vectors; a copy of the costs if they are not contiguous.
 """
 
 from __future__ import annotations
