@@ -150,9 +150,12 @@ def ascend(
             delta = min(2.0 * delta, reach)
         elif length < 1.0 and length * largest < 0.5 * delta:
             delta = max(0.5 * delta, 2.0)
-        stalled = e_there > 0.9 * e
+        if plan.single and e < FLOOR32 and e_there > 0.9 * e:
+            plan.evaluate(h)
+            work.error = e
+            break
         h, c, t, e = there, c_there, t_there, e_there
         work.error = e
-        if idle >= 3 or spread(level, h) >= reach or (plan.single and stalled and e < FLOOR32):
+        if idle >= 3 or spread(level, h) >= reach:
             break
     return h
