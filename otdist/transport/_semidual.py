@@ -13,10 +13,11 @@ the list leaves out is bounded by its threshold, and measured by the next look a
 Large epsilon (from 1/200 of the range of the costs) is solved at once, moderate epsilon if two short Newton steps find
 a way, small epsilon along a path: potentials of a sample of a quarter of the atoms, found the same way, are extended to
 all by a soft minimum, and epsilon falls by at most 2.5 a stage; if that fails, prices of the exact problem are the
-start (Schmitzer 2019; Kemertas, Farahmand & Jepson 2025;
-Tang et al. 2024 for sparse Newton steps).
+start. A problem that is its own transpose is solved by averaging both sides (Schmitzer 2019; Kemertas, Farahmand &
+Jepson 2025; Tang et al. 2024 for sparse Newton steps).
 
-Memory: n m float32 for W (or as much for the lists, of at most 8 % of the pairs), and vectors.
+Memory: 4 bytes a pair for W and 1 for the lists of at most 8 % of the pairs; at most 8 in all, where a third of them
+is listed in the end; vectors; a copy of the costs if they are not contiguous.
 """
 
 from __future__ import annotations

@@ -18,6 +18,8 @@ RIDGE, RIDGE_MOST, RIDGE_LEAST = 0.1, 0.5, 0.02
 NOISE = 5e-7
 # A float32 plan says nothing about smaller errors once they stop falling.
 FLOOR32 = 3e-6
+# From here on a residual in float64 is worth its look, if the last step took DEAR products or more: noise slows them.
+CLOSE, DEAR = 1e-6, 8
 
 
 def newton_step(
@@ -95,6 +97,7 @@ def ascend(
     c = plan.evaluate(h) if c is None else c
     t = level.target(h)
     e = work.error = level.error(c, t)
+    dear = False
     delta, ridge, idle = min(16.0, 0.7 * reach), RIDGE, 0
     for _ in range(steps):
         for _ in range(3):
@@ -109,8 +112,12 @@ def ascend(
             e = work.error = level.error(c, t)
             if spread(level, h) >= reach:
                 return h
+        if plan.single and e < CLOSE and dear:
+            break
         eta = max(min(0.1, 0.5 * math.sqrt(e)), 0.3 * goal / e)
+        before = work.passes
         x = newton_step(plan, c, t, ridge if ridge > RIDGE_LEAST else 0.0, eta, delta, products)
+        dear = work.passes - before >= DEAR
         uphill, largest = float((x * (t - c)).sum()), float(np.abs(x).max())
         if not (uphill > 0.0 and largest < 1e200):
             x = sinkhorn_step(plan, c, t)
@@ -150,9 +157,12 @@ def ascend(
             delta = min(2.0 * delta, reach)
         elif length < 1.0 and length * largest < 0.5 * delta:
             delta = max(0.5 * delta, 2.0)
-        stalled = e_there > 0.9 * e
+        if plan.single and e < FLOOR32 and e_there > 0.9 * e:
+            plan.evaluate(h)
+            work.error = e
+            break
         h, c, t, e = there, c_there, t_there, e_there
         work.error = e
-        if idle >= 3 or spread(level, h) >= reach or (plan.single and stalled and e < FLOOR32):
+        if idle >= 3 or spread(level, h) >= reach:
             break
     return h

@@ -17,7 +17,7 @@ from otdist.transport._solution import Watch
 LOG2E, LN2 = 1.4426950408889634, math.log(2.0)
 # Pairs of a tile, most tiles, rows that a tile is a multiple of; nanoseconds of a pair, of a listed entry.
 PAIRS, TILES, ROWS = 2_000_000, 16, 16
-LOOK, ABSORB, PASS, ENTRY = 0.5, 0.3, 0.08, 1.2
+LOOK, ABSORB, PASS, ENTRY = 0.5, 0.4, 0.1, 1.5
 # Listed entries pay up to this share of all pairs, and of so few pairs all may be listed; rows sampled for the size of
 # the costs.
 SHARE, SMALL, SAMPLE = 0.08, 1 << 16, 64
