@@ -151,7 +151,8 @@ class _Sweeps:
         """
         noise = (LOG2E / eps * self.reach + 20.0) * 2.0**-24
         rough = limit is not None
-        coarse: Any = np.float32 if noise < 0.05 else np.float64
+        ordinary = 1e-30 < eps < 1e30 and self.reach < 1e30  # float32 holds both
+        coarse: Any = np.float32 if noise < 0.05 and ordinary else np.float64
         real: Any = np.float64 if known else coarse
         floor = max(0.3 * noise, tol if rough else 0.25 * tol)
         mixing = Extrapolation(self.task.b / float(self.task.b.sum()), self.reach / eps + 10.0, self.task.memory)
