@@ -14,8 +14,10 @@ by a true log-sum-exp. With unbalanced marginals phi = kappa h and w_i = a_i exp
 Everything is in base 2: u = h log2(e), v = gamma log2(e) + log2(b), k = log2(e) / eps. Sums of float32 run over short
 strips and few rows, then go on in float64.
 
-Floor of a pair, float32 and squared distances in d = 2: 5 operations for the exponent, 13 for the exponential, 2 for
-the sums, 16 lanes, two a cycle. MEASURED
+Floor of a pair, float32, squared distances, d = 2: 5 operations for the exponent, 13 for the exponential, 2 for the
+sums; 16 lanes, two a cycle: 0.21 ns at 3 GHz. Measured on one AVX-512 core, n = 2000: 0.29 ns, float64 0.73; stored,
+0.27 (float32, 4 bytes) and 0.65 (float64, 8 bytes), 0.66 and 0.88 while others used the memory. On a busy machine,
+n = 1000: `judge`, float64, 1.2 ns, where `eliminate` took 0.75 and `plan` 0.7.
 """
 
 from __future__ import annotations

