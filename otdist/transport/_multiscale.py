@@ -34,17 +34,17 @@ LN2 = 1.0 / LOG2E
 # Points of a cell of the next level, by dimension; points of the coarsest level; ratio of successive epsilons.
 CELL, COARSEST, RATIO = (1, 4, 4, 8), 256, 2.0
 # A level will do while the typical cost within its cells is below this part of epsilon.
-RESOLVED = 0.25
+RESOLVED = 0.5
 # Sweeps on the way: of the points, and the error at which they end; of cells, also at the last epsilon, and the part of
 # the error asked for at which they end.
 SWEEPS, ROUGH = 8, 0.02
-COARSE_SWEEPS, LAST_SWEEPS, FINER = 30, 160, 1.0
+COARSE_SWEEPS, LAST_SWEEPS, FINER = 30, 160, 0.25
 # Bits below the product of masses of what an extension to finer cells leaves out.
 EXTEND = -12.0
 # What may be left out on the way and at the end, in parts of the error asked for.
 LEFT_OUT = 1 / 16
 # Differences that acceleration combines; sweeps between measurements of what they gain before giving up.
-MEMORY, PATIENCE = 10, 60
+MEMORY, PATIENCE = 8, 60
 # Error of float32: 2^-24 of exponents of some tens, and of sums.
 SINGLE = 4e-6
 

@@ -169,7 +169,7 @@ class Level:
     def _pass(self, work: Any, at: List, dtype: Any, watch: Watch, seen: int) -> Array | None:
         """Sums of the columns that `work` adds up over the list, in tiles that depend on nothing but the list."""
         width = self.y.count * BLOCK
-        tiles = int(min(max(at.pairs // TILE, 1), TILES, max(self.memory // (32 * width), 1)))
+        tiles = int(min(max(at.pairs // TILE, 1), TILES, max(self.memory // (128 * width), 1)))
         pieces = [_pieces(at.start, *ends) for ends in _balanced(at.start, tiles)]
         longest = int(np.max(np.diff(at.start)))
         slots = max(min(longest, HELD_BYTES // (HELD * BLOCK * np.dtype(dtype).itemsize)), 1)
