@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.optimize import linear_sum_assignment
 from scipy.special import logsumexp
 
 from otdist.kernels import costs
@@ -13,6 +14,7 @@ from otdist.kernels.kdtree import ordered
 from otdist.kernels.profiles import Cityblock, Squared
 from otdist.transport import _multiscale
 from otdist.transport._gibbs import Entropic
+from otdist.transport._multiscale_bounds import judge
 from otdist.transport._multiscale_level import LOG2E, Cloud, Level
 from otdist.transport._problem import Points
 from otdist.transport._solution import Watch
@@ -192,7 +194,7 @@ def test_inputs_are_left_alone_and_bits_are_the_same():
     from otdist.kernels import threads
 
     rng = np.random.default_rng(9)
-    x, y, a, b = rng.random((5000, 2)), rng.random((5000, 2)), masses(rng, 5000), masses(rng, 5000)
+    x, y, a, b = rng.random((3000, 2)), rng.random((3000, 2)), masses(rng, 3000), masses(rng, 3000)
     for array in (x, y, a, b):
         array.setflags(write=False)
     task = problem("squared", x, y, a, b, 0.01, 1e-3)
@@ -207,3 +209,30 @@ def test_inputs_are_left_alone_and_bits_are_the_same():
     assert np.array_equal(one.gamma, three.gamma)
     assert one.error == three.error
     assert solved(replace(task, memory=1 << 16), "squared").error <= 1e-3
+
+
+@pytest.mark.parametrize("name", ["squared", "euclidean"])
+@pytest.mark.parametrize("tol", [0.1, 1e-7])
+def test_bounds(name, tol):
+    rng = np.random.default_rng(10)
+    x, y, a = rng.random((300, 2)) + 1.0, rng.random((300, 2)), np.full(300, 1 / 300)
+    C, epsilon = matrix(name, x, y), 0.02
+    task = problem(name, x, y, a, a, epsilon, tol)
+    found = solved(task, name)
+    proved = judge(task, found)
+    P = a[:, None] * a * np.exp(found.phi[:, None] + found.gamma - C / epsilon)
+    optimum = C[linear_sum_assignment(C)].mean()
+    K, v = np.exp(-C / epsilon), np.ones(300)
+    for _ in range(3000):
+        u = 1.0 / (K @ (a * v))
+        v = 1.0 / (K.T @ (a * u))
+    value = epsilon * (a @ np.log(u) + a @ np.log(v))
+    assert proved.lower <= optimum <= proved.upper
+    assert proved.entropic_lower <= value + 1e-12
+    assert value <= proved.entropic_upper + 1e-12
+    assert proved.linear == pytest.approx((P * C).sum(), rel=3 * tol)
+    assert proved.value == pytest.approx(value, rel=tol)
+    assert proved.marginal_error == pytest.approx(found.error, rel=0.2)
+    if tol == 1e-7:
+        assert proved.upper == pytest.approx((P * C).sum(), rel=1e-6)
+        assert proved.entropic_upper - proved.entropic_lower <= 1e-5 * value

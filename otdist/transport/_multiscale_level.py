@@ -148,35 +148,62 @@ class Level:
         n, m = len(phi), len(gamma)
         G, row = y.pad(gamma + self.log_b, -np.inf), x.pad(phi)
         out = np.zeros(x.count * BLOCK)
-        tiles = int(min(max(at.pairs // TILE, 1), TILES, max(self.memory // (16 * len(y.padded)), 1)))
-        columns = np.zeros((tiles, y.count * BLOCK))
-        pieces = [_pieces(at.start, *ends) for ends in _balanced(at.start, tiles)]
         U, V = x.local(dtype), y.local(dtype)
-        longest = int(np.max(np.diff(at.start)))
-        slots = max(min(longest, HELD_BYTES // (HELD * BLOCK * np.dtype(dtype).itemsize)), 1)
-        scratch = [
-            (np.empty((slots, HELD, BLOCK), dtype), np.empty((AXES, HELD), dtype), np.empty(HELD, dtype),
-             np.empty(BLOCK, dtype), np.empty(HELD), np.empty(HELD, dtype))
-            for _ in range(tiles)
-        ]  # fmt: skip
 
-        def work(tile: int, first: int, last: int) -> None:
+        def work(scratch: tuple[Array, ...], columns: Array, first: int, last: int) -> None:
             blocks.sweep(
                 self.tag, first, last, at.start, at.cols, x.centre, U, row, x.padded, y.centre, V, G, self.kappa[0],
-                *scratch[tile], columns[tile], out,
+                *scratch, columns, out,
             )  # fmt: skip
 
-        for turn in range(max(map(len, pieces))):
-            if turn and watch.stop("sweep", seen):
-                return None
-            todo = [(tile, *piece[turn]) for tile, piece in enumerate(pieces) if turn < len(piece)]
-            threads.run(work, todo, PAIR_NS * min(at.pairs, tiles * PIECE))
-        new, col = out[:n], columns.sum(axis=0)[:m]
+        total = self._pass(work, at, dtype, watch, seen)
+        if total is None:
+            return None
+        new, col = out[:n], total[:m]
         lost = np.flatnonzero(np.isnan(new))
         if len(lost):
             new[lost] = -self.kappa[0] * self._logsums(x.points, y.points, G[:m], lost)
             blocks.add_rows(self.tag, x.points, y.points, G[:m], lost, new[lost] + np.log2(x.mass[lost]), col)
         return new, col
+
+    def _pass(self, work: Any, at: List, dtype: Any, watch: Watch, seen: int) -> Array | None:
+        """Sums of the columns that `work` adds up over the list, in tiles that depend on nothing but the list."""
+        width = self.y.count * BLOCK
+        tiles = int(min(max(at.pairs // TILE, 1), TILES, max(self.memory // (128 * width), 1)))
+        pieces = [_pieces(at.start, *ends) for ends in _balanced(at.start, tiles)]
+        longest = int(np.max(np.diff(at.start)))
+        slots = max(min(longest, HELD_BYTES // (HELD * BLOCK * np.dtype(dtype).itemsize)), 1)
+        columns = np.zeros((tiles, width))
+        scratch = [
+            (np.empty((slots, HELD, BLOCK), dtype), np.empty((AXES, HELD), dtype), np.empty(HELD, dtype),
+             np.empty(BLOCK, dtype), np.empty(HELD), np.empty(HELD, dtype))
+            for _ in range(tiles)
+        ]  # fmt: skip
+        for turn in range(max(map(len, pieces))):
+            if turn and watch.stop("sweep", seen):
+                return None
+            todo = [(scratch[k], columns[k], *piece[turn]) for k, piece in enumerate(pieces) if turn < len(piece)]
+            threads.run(work, todo, PAIR_NS * min(at.pairs, tiles * PIECE))
+        return np.asarray(columns.sum(axis=0))
+
+    def rounded(self, at: List, phi: Array, G: Array, cap: bool) -> tuple[Array, Array, Array]:
+        """Of v = 2^(phi + G - c): sums of rows, of v log2 v, and the columns of a v or of a v/max(1, sum)."""
+        from otdist.kernels import blocks_plan
+
+        x, y = self.x, self.y
+        sums, moments = np.zeros(x.count * BLOCK), np.zeros(x.count * BLOCK)
+        row, column = x.pad(phi), y.pad(G, -np.inf)
+        U, V = x.local(np.float64), y.local(np.float64)
+
+        def work(scratch: tuple[Array, ...], columns: Array, first: int, last: int) -> None:
+            blocks_plan.rounded(
+                self.tag, first, last, at.start, at.cols, x.centre, U, row, x.padded, y.centre, V, column, cap,
+                *scratch, np.empty(HELD), columns, sums, moments,
+            )  # fmt: skip
+
+        total = self._pass(work, at, np.float64, Watch(), 0)
+        assert total is not None
+        return sums[: len(phi)], moments[: len(phi)], total[: len(G)]
 
     def _logsums(self, X: Array, Y: Array, G: Array, which: Array) -> Array:
         found = np.empty(len(which))
