@@ -137,15 +137,12 @@ def prices(problem: Problem, epsilon: float, tol: float, need: dict[str, Any], c
     try:
         import ot  # noqa: F401
 
-        plain = peers.pot(problem, epsilon, tol, "sinkhorn", need, cap)
-        found.append(plain)
-        stabilised = peers.pot(problem, epsilon, tol, "sinkhorn_stabilized", need, cap)
-        found.append(stabilised)
+        found.append(peers.pot(problem, epsilon, tol, "sinkhorn", need, cap))
+        found.append(peers.pot(problem, epsilon, tol, "sinkhorn_stabilized", need, cap))
         if small:
             found.append(peers.pot(problem, epsilon, tol, "sinkhorn_log", need, cap))
-            each = max(stabilised.seconds / max(stabilised.iterations, 1), 1e-5)
-            found.append(peers.pot_scaling(problem, epsilon, tol, each, cap))
-            if plain.iterations < 100 and plain.reached:
+            if epsilon > 5e-3 * float(problem.C.max()):  # far behind here already
+                found.append(peers.pot_scaling(problem, epsilon, tol))
                 found.append(peers.pot_greedy(problem, epsilon, tol, cap))
     except ImportError:
         pass

@@ -1,8 +1,8 @@
 """Sinkhorn sweeps over pairs of blocks of points: one exponential per pair, and only of the pairs that carry mass.
 
 Points lie in the order of a tree, BLOCK consecutive ones in a compact cell, and costs are in units of epsilon and
-base 2: the plan is P_ij = a_i 2^(phi_i + gamma_j - c(x_i, y_j)) b_j. A list (``blocks_list.py``) names for every row block
-the column blocks it meets. For HELD rows at a time the exponentials
+base 2: the plan is P_ij = a_i 2^(phi_i + gamma_j - c(x_i, y_j)) b_j. A list (``blocks_list.py``) names for every row
+block the column blocks it meets. For HELD rows at a time the exponentials
 
     v_ij = 2^(phi_i + (gamma_j + log2 b_j) - c_ij)
 

@@ -13,7 +13,6 @@ up: what is left out is known, not assumed.
 
 from __future__ import annotations
 
-import numpy as np
 from numba import njit
 
 from otdist.kernels.jit import STRICT, kernel
@@ -35,8 +34,9 @@ def _bound(tag, mine, other, d, zero, box, z):
 
 @kernel
 def listed(tag, rows, first, last, cols, blocks, before, mass, cut, margin, start, out, dropped, zero, box, z, stack):
-    """The column blocks of row blocks first:last, ascending, into `out` from start[block] on; with no `out`, their number
-    into start[block + 1].
+    """The column blocks of row blocks first:last, ascending, into `out` from start[block] on.
+
+    With an empty `out`, their number into start[block + 1].
 
     rows, cols: nodes of both trees; `blocks` column blocks; before (blocks + 1,) their masses, added up; mass: those of
     row blocks; `cut` and `margin` in bits; dropped: bound of the mass left out, by row blocks.

@@ -41,7 +41,7 @@ from otdist.kernels.sinkhorn_batch_steps import (
     relax,
     solve_laplacian,
 )
-from otdist.kernels.vecmath import LOG2E, select
+from otdist.kernels.vecmath import LOG2E, maximum, minimum, select
 
 # Rows and columns are padded to multiples of this, with pairs that never carry mass.
 LANES = 8
@@ -79,16 +79,19 @@ def scale_costs(Z, n, m, rows, cols, epsilon):
     """z from costs, in place; the least cost and the largest z among pairs of positive mass."""
     least, most = np.inf, -np.inf
     for i in range(rows):
+        z = Z[i]
         for j in range(cols):
-            c = Z[i, j]
-            least = min(least, c)
-            most = max(most, select(c == np.inf, -np.inf, c))
+            least = minimum(least, z[j])
+            most = maximum(most, select(z[j] == np.inf, -np.inf, z[j]))
     least = select(least == np.inf, 0.0, least)
     most = select(most == -np.inf, 0.0, most)
     per = LOG2E / epsilon
     for i in range(len(Z)):
-        for j in range(Z.shape[1]):
-            Z[i, j] = (Z[i, j] - least) * per if i < n and j < m else np.inf
+        z = Z[i]
+        for j in range(m if i < n else 0):
+            z[j] = (z[j] - least) * per
+        for j in range(m if i < n else 0, len(z)):
+            z[j] = np.inf
     return least, max((most - least) * per, 0.0)
 
 
@@ -103,8 +106,13 @@ def load_costs(C, a, b, epsilon, Z, rows, cols, counts, least, spread, start, st
         k = start + q
         counts[q, 0], counts[q, 1] = order(a[k], rows[q]), order(b[k], cols[q])
         for i in range(n):
-            for j in range(m):
-                Z[q, i, j] = C[k, rows[q, i], cols[q, j]]
+            out, c = Z[q, i], C[k, rows[q, i]]
+            if counts[q, 1] == m:
+                for j in range(m):
+                    out[j] = c[j]
+            else:
+                for j in range(m):
+                    out[j] = c[cols[q, j]]
         least[q], spread[q] = scale_costs(Z[q], n, m, counts[q, 0], counts[q, 1], epsilon[k])
 
 
@@ -157,10 +165,14 @@ def solve(
             share[j] = b[k, cols[q, j]] if j < m else 0.0
             g[j] = (gamma[k, cols[q, j]] * LOG2E if warm else 0.0) if j < m else PADDING
         n8, m8 = (n + 7) // 8 * 8, (m + 7) // 8 * 8
-        for i in range(n, n8):
-            for j in range(m8):
+        for j in range(m8):
+            before[j] = 0.0
+            for i in range(n, n8):
                 P[i, j] = 0.0
-        stretch = 1.0 if warm else max(1.0, spread[q] / (FIRST * LOG2E))
+        # where marginals have a price an offset of the costs matters, too
+        priced = kappa[k, 0] < 1.0 or kappa[k, 1] < 1.0
+        reach = max(spread[q], abs(least[q]) * LOG2E / epsilon[k] if priced else 0.0)
+        stretch = 1.0 if warm else max(1.0, reach / (FIRST * LOG2E))
         done, earlier, damping = 0, 0.0, 0.1
         e, low, goal, idle = np.inf, 1.0, tol, 0
         while True:
@@ -234,5 +246,9 @@ def solve(
             earlier, stretch = stretch, coming
         code[k] = CONVERGED if stretch == 1.0 and e <= tol else (STALLED if idle >= IDLE else MAX_ITER)
         error[k], passes[k] = e, done
+        level = 0.0
+        if not priced:  # the constant that balanced potentials leave open
+            for j in range(m):
+                level += share[j] * g[j]
         for j in range(m):
-            gamma[k, cols[q, j]] = g[j] * (stretch / LOG2E)
+            gamma[k, cols[q, j]] = (g[j] - level) * (stretch / LOG2E)

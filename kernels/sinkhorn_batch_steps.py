@@ -56,7 +56,7 @@ def absorb(Z, per, a, b, g, n, m, kappa, offset, P, r, f, c):
             f[i], r[i] = -level, a[i]
         else:
             f[i] = -kappa * level - (1.0 - kappa) * offset
-            r[i] = a[i] * 2.0 ** min(max(f[i] + level, -900.0), 900.0)
+            r[i] = a[i] * 2.0 ** min(max(f[i] + level, -1074.0), 900.0)
         scale = r[i] / total
         for j in range(m):
             p[j] *= scale
@@ -171,7 +171,7 @@ def relax(P, r, t, g, n, m, kappa_a, kappa_b, goal, patience, limit, u, v, w, y)
             v[j] = w[j]
         if error <= goal:
             break
-        if passes % WINDOW == 0:
+        if patience < np.inf and passes % WINDOW == 0:
             if not error < before:
                 worthwhile = False
                 break
@@ -286,5 +286,5 @@ def measure(Z, per, a, b, g, n, m, kappa_a, kappa_b, offset, P, r, f, c, t):
         rows += r[i]
         missing += a[i] - r[i]
     if kappa_a < 1.0 or kappa_b < 1.0:
-        return error / (rows + targets), least
+        return (error / (rows + targets) if rows + targets > 0.0 else 0.0), least
     return error + max(missing, 0.0), least

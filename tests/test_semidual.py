@@ -177,6 +177,12 @@ def test_path_through_samples():
     check(C.astype(np.float32), a, b, 1e-3 * C.max(), 1e-6)
 
 
+def test_exact_prices_where_the_path_gets_lost():
+    rng = np.random.default_rng(2)
+    C = np.abs(np.sort(rng.random(300))[:, None] - rng.random(300))
+    check(C, weights(300), weights(300), 1e-6 * C.max(), 1e-7)
+
+
 def test_dense_plans_reach_float64():
     C, a, b = squares(500, 450, 8), weights(500), weights(450)
     check(C, a, b, 1e-2 * C.max(), 1e-12)

@@ -5,6 +5,8 @@ What is not solved within the cap on passes says so; it is for the engines of si
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +24,7 @@ SOLVER = "absorbed scaling and Newton, batched"
 CAP = 4000
 # Pairs of a tile of problems (1 MB), tiles between two looks at the watch, nanoseconds per pair.
 TILE, ROUND, NANOSECONDS = 1 << 17, 8, 20.0
+GAP = 512
 REASONS = ("", "max_iter", "stalled")
 
 
@@ -96,6 +99,18 @@ def solve(
     return BatchAnswer(judged[0], gamma, np.asarray(found.marginal_error), passes, stopped, found)
 
 
+def _apart(*shapes: tuple[int, ...]) -> list[Array]:
+    """Empty arrays in one piece of memory, GAP numbers between them.
+
+    A vectorised loop takes what it writes close behind what it reads for an overlap and sums one by one, so bits
+    would depend on where the arrays happen to lie.
+    """
+    sizes = [math.prod(shape) for shape in shapes]
+    ends = list(itertools.accumulate(size + GAP for size in sizes))
+    memory = np.empty(ends[-1])
+    return [memory[end - size : end].reshape(shape) for end, size, shape in zip(ends, sizes, shapes, strict=True)]
+
+
 @dataclass(frozen=True)
 class _Work:
     """Scratch of one tile of problems, and the problems in it."""
@@ -127,8 +142,10 @@ class _Batch:
         a, b, epsilon, _ = self.problem
         N, M = (-(-s // sinkhorn_batch.LANES) * sinkhorn_batch.LANES for s in (n, m))
         count = last - first
+        sides = (count, N, M), (N, M), (M, M), (sinkhorn_batch.ROWWISE, N), (sinkhorn_batch.COLWISE, M)
+        Z, *scratch = _apart(*sides)
         loaded = (
-            np.empty((count, N, M)),
+            Z,
             np.empty((count, n), np.int64),
             np.empty((count, m), np.int64),
             np.empty((count, 2), np.int64),
@@ -140,8 +157,7 @@ class _Batch:
             sinkhorn_batch.load_points(*self._costs, a, b, epsilon, loaded[0], turned, *loaded[1:], first, last)
         else:
             sinkhorn_batch.load_costs(*self._costs, a, b, epsilon, *loaded, first, last)
-        sides = (N, M), (M, M), (sinkhorn_batch.ROWWISE, N), (sinkhorn_batch.COLWISE, M)
-        return _Work(loaded, *(np.empty(side) for side in sides))
+        return _Work(loaded, *scratch)
 
     def judged(self) -> tuple[Array, ...]:
         """phi, sums, columns, kept, scale, f, g, costs."""

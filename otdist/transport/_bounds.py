@@ -285,7 +285,7 @@ class _Judge:
         if task.kappa != (1.0, 1.0):
             error /= float(target_a.sum() + target_b.sum())
         linear = math.fsum(rows[softmin.LINEAR].tolist())
-        return Bounds(dual.value, linear, lower.low, upper.high, dual.low, primal.high, error)
+        return Bounds(dual.value, linear, lower.low, upper.high, dual.low, primal.high, error, self.columns)
 
     def _divergence(self, into: _Bracket, total: float) -> None:
         """epsilon KL(T | a x b), from above, by convexity."""

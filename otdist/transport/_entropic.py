@@ -31,7 +31,11 @@ def solve_all(
     columns = [None] * len(problems) if starts is None else list(starts)
     each = zip(problems, given.a, masses, epsilon, strict=True)
     stated = [Stated.of(*one, options, given.points(k)) for k, one in enumerate(each)]
-    if options.method == "auto" and max(given.shape[-2:]) <= SMALL and not isinstance(stated[0].problem, Gridded):
+    if (
+        options.method in ("auto", "sinkhorn")
+        and max(given.shape[-2:]) <= SMALL
+        and not isinstance(stated[0].problem, Gridded)
+    ):
         return _together(stated, columns, options, begin)
     return [_alone(one, start, options, begin) for one, start in zip(stated, columns, strict=True)]
 
@@ -70,13 +74,15 @@ def _together(stated: list[Stated], starts: list[Any], options: Options, begin: 
         limits.watch(),
         warm,
         max_iter=limits.max_iter,
+        newton=options.method == "auto",
     )
     answers = []
     for k, one in enumerate(stated):
         phi, gamma = found.phi[k], found.gamma[k]
         stopped, tried = str(found.stopped[k]), int(found.iterations[k])
         own = Potentials(phi[one.rows], gamma[one.cols], float(found.error[k]), tried, _batch.SOLVER, stopped)
-        bounds = Bounds(**{name: float(value[k]) for name, value in vars(found.bounds).items()})
+        bounds = Bounds(**{name: value[k] for name, value in vars(found.bounds).items()})
+        bounds = replace(bounds, columns=bounds.columns[one.cols])
         answer = one.solved(own, bounds, phi, gamma)
         if not answer.converged and limits.max_iter is None and stopped in ("stalled", "max_iter"):
             again = _alone(one, answer.g, options, begin)

@@ -84,3 +84,4 @@ class Bounds:
     entropic_lower: float  # of the regularised optimum
     entropic_upper: float
     marginal_error: float  # as `Entropic.tol` measures it, recomputed
+    columns: Array  # (m,) sums of the columns of P, recomputed

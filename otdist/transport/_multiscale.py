@@ -2,9 +2,10 @@
 
 Both clouds are put in the order of a tree, in which aligned blocks are compact cells. Epsilon falls from the extent of
 the clouds to its target, each time on the coarsest level whose cells (masses and centres of mass) are smaller than
-epsilon; a level passes its potentials on by eliminating its rows and columns. What no block pair on the list carries is bounded, and the bound
-is part of the error. On the last level Anderson's acceleration (1965) combines the sweeps: the map from gamma to the next
-gamma is nearly linear, symmetric and positive in the scalar product weighted by b, so a few differences go far.
+epsilon; the potentials of a level are those that solve the rows of the next at its columns, and conversely. What no
+block pair on the list carries is bounded, and the bound is part of the error. On every level Anderson's acceleration
+(1965) combines the sweeps: the map from gamma to the next gamma is nearly linear, symmetric and positive in the scalar
+product weighted by b, so a few differences go far.
 
 Squared costs are separable in a shift, so that both clouds are centred: with x = x' + p, y = y' + q, m = p - q,
 |x - y|^2 = |x' - y'|^2 + 2 m.(x' - y') + |m|^2.
@@ -202,7 +203,8 @@ class _Solver:
         task, unit = self.task, self.task.epsilon * LN2
         level = self._level(0, task.epsilon)
         phi, gamma = f / unit, g / unit
-        goal, dtype, stopped, error = 0.8 * task.tol, np.float32, "", math.inf
+        dtype: Any = np.float32
+        goal, stopped, error = 0.8 * task.tol, "", math.inf
         if task.tol < 2.0 * SINGLE:
             phi, gamma, _ = self._iterate(level, phi, gamma, SINGLE, 1000, 1, np.float32)
             dtype = np.float64

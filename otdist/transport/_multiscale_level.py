@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -207,7 +208,7 @@ def _balanced(start: Array, tiles: int) -> list[tuple[int, int]]:
     work = start + np.arange(len(start))
     ends = np.searchsorted(work, work[-1] * np.arange(1, tiles) / tiles).tolist()
     ends = [0, *ends, len(start) - 1]
-    return [(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    return list(pairwise(ends))
 
 
 def _pieces(start: Array, first: int, last: int) -> list[tuple[int, int]]:

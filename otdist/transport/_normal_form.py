@@ -164,7 +164,9 @@ class Stated:
         task, epsilon = self.task, self.epsilon
         converged = bounds.marginal_error <= self.tol
         if self.shift is not None:
+            off = bounds.columns - task.b
             bounds = _moved(bounds, float(self.p @ self.shift.f + self.q @ self.shift.g))
+            bounds = replace(bounds, linear=bounds.linear + float(off @ self.shift.g[self.cols]))
             phi, gamma = phi + self.shift.f / task.epsilon, gamma + self.shift.g / task.epsilon
             found = replace(found, phi=phi[self.rows], gamma=gamma[self.cols])
             task = replace(task, problem=_kept(self.problem, self.rows, self.cols))
@@ -253,4 +255,5 @@ def _in_units(bounds: Bounds, unit: float, total: float, epsilon: float, balance
     if balanced and total != 1.0:
         for name in ("value", "entropic_lower", "entropic_upper"):
             own[name] -= epsilon * total * math.log(total)
-    return Bounds(**own, marginal_error=bounds.marginal_error * total)
+    columns, error = bounds.columns * total, bounds.marginal_error * total
+    return Bounds(**own, marginal_error=error, columns=columns)

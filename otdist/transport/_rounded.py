@@ -54,7 +54,8 @@ def _bounds(s: Sums) -> Bounds:
     price_a, price_b = (_price(k, eps) for k in (ka, kb))
     target_a, target_b = (_target(w, p, k) for w, p, k in ((s.a, s.phi, ka), (s.b, s.gamma, kb)))
     error = _sum(np.abs(s.rows - target_a)) + _sum(np.abs(s.columns - target_b))
-    error = np.where(balanced, error, error / (_sum(target_a) + _sum(target_b)))
+    through = _sum(target_a) + _sum(target_b)
+    error = np.where(balanced, error, np.where(through > 0.0, error / through, 0.0))
 
     kept_b = s.columns * s.scale
     mass = _sum(s.kept)
@@ -85,6 +86,7 @@ def _bounds(s: Sums) -> Bounds:
         entropic_lower=value - inside,
         entropic_upper=entropic_upper + inside,
         marginal_error=error,
+        columns=s.columns,
     )
     return Bounds(**found)
 

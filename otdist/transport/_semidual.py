@@ -12,7 +12,8 @@ the list leaves out is bounded by its threshold, and measured by the next look a
 
 Large epsilon (from 1/200 of the range of the costs) is solved at once, moderate epsilon if two short Newton steps find
 a way, small epsilon along a path: potentials of a sample of a quarter of the atoms, found the same way, are extended to
-all by a soft minimum, and epsilon falls by at most 2.5 a stage (Schmitzer 2019; Kemertas, Farahmand & Jepson 2025;
+all by a soft minimum, and epsilon falls by at most 2.5 a stage; if that fails, prices of the exact problem are the
+start (Schmitzer 2019; Kemertas, Farahmand & Jepson 2025;
 Tang et al. 2024 for sparse Newton steps).
 
 Memory: n m float32 for W (or as much for the lists, of at most 8 % of the pairs), and vectors.
@@ -26,6 +27,7 @@ import numpy as np
 
 from otdist._arrays import Array
 from otdist.transport._gibbs import Entropic, Potentials
+from otdist.transport._problem import Matrix
 from otdist.transport._semidual_path import LISTED, Prices, descend
 from otdist.transport._semidual_plan import Costs, Level, Work
 from otdist.transport._semidual_stage import Best, attempt, settle, symmetric
@@ -58,6 +60,11 @@ def solve(task: Entropic, watch: Watch, start: Array | None) -> Potentials:
     if best.error > task.tol and ratio < DIRECT and not work.over:
         level = descend(costs, task.epsilon, 0.0, Prices.of(task.kappa, task.epsilon), work)
         best = min(best, settle(level, task.tol, exact=True, listed=ratio < LISTED), key=lambda found: found.error)
+    if best.error > task.tol and ratio < DIRECT and not work.over:
+        prices = _exact_prices(task, costs, work)
+        if prices is not None:
+            level = Level.at(costs, task.epsilon, task.kappa, prices / task.epsilon, work)
+            best = min(best, settle(level, task.tol, exact=True, listed=ratio < LISTED), key=lambda found: found.error)
     if best.error > task.tol and not work.over:
         # float32 is at its end: more pairs listed in float64
         costs.widen(WIDE)
@@ -66,6 +73,32 @@ def solve(task: Entropic, watch: Watch, start: Array | None) -> Potentials:
     if best.error > task.tol:
         best.note(level, level.measure()[0])
     return _potentials(task, level, best, work)
+
+
+class _Shared(Watch):
+    """The watch of another solver, whose iterations are not ours."""
+
+    def __init__(self, work: Work) -> None:
+        super().__init__()
+        self._work = work
+
+    def stop(self, stage: str, iterations: int, **figures: float) -> bool:
+        if self._work.over:
+            self.stopped = self._work.stopped
+        return bool(self.stopped)
+
+
+def _exact_prices(task: Entropic, costs: Costs, work: Work) -> Array | None:
+    """Dual potentials of the columns of the unregularised problem: a start where the path lost its way."""
+    if task.kappa != BALANCED or min(costs.n, costs.m) == 1 or not np.all(np.isfinite(costs.C)):
+        return None
+    problem = task.problem if costs.C.dtype == np.float64 else Matrix(np.asarray(costs.C, np.float64))
+    if costs.n == costs.m and np.ptp(task.a) == 0.0 and np.ptp(task.b) == 0.0:
+        found = problem.assign(_Shared(work), None)
+    else:
+        b = task.b * (task.a.sum() / task.b.sum())
+        found = problem.move(task.a, b, _Shared(work), None)
+    return np.asarray(found.g) if np.all(np.isfinite(found.g)) else None
 
 
 def _is_symmetric(task: Entropic, costs: Costs) -> bool:

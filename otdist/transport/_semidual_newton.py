@@ -8,7 +8,7 @@ import numpy as np
 
 from otdist._arrays import Array
 from otdist.kernels import scaling_passes
-from otdist.transport._semidual_plan import Plan
+from otdist.transport._semidual_plan import Level, Plan
 
 # Products of one system; Newton steps on one plan; largest change of a potential by one Sinkhorn step.
 PRODUCTS, STEPS, JUMP = 400, 60, 15.0
@@ -69,6 +69,11 @@ def sinkhorn_step(plan: Plan, c: Array, t: Array) -> Array:
     return np.asarray(plan.kappa[1] * np.clip(step, -JUMP, JUMP))
 
 
+def spread(level: Level, h: Array) -> float:
+    """How far potentials have moved, against each other if only that matters."""
+    return float(np.ptp(h)) if level.balanced else float(np.abs(h).max())
+
+
 def ascend(
     plan: Plan,
     h: Array,
@@ -102,7 +107,7 @@ def ascend(
                 h -= h.mean()
             c, t = plan.evaluate(h), level.target(h)
             e = work.error = level.error(c, t)
-            if np.ptp(h) >= reach:
+            if spread(level, h) >= reach:
                 return h
         eta = max(min(0.1, 0.5 * math.sqrt(e)), 0.3 * goal / e)
         x = newton_step(plan, c, t, ridge if ridge > RIDGE_LEAST else 0.0, eta, delta, products)
@@ -148,6 +153,6 @@ def ascend(
         stalled = e_there > 0.9 * e
         h, c, t, e = there, c_there, t_there, e_there
         work.error = e
-        if idle >= 3 or np.ptp(h) >= reach or (plan.single and stalled and e < FLOOR32):
+        if idle >= 3 or spread(level, h) >= reach or (plan.single and stalled and e < FLOOR32):
             break
     return h

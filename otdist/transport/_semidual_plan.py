@@ -232,7 +232,8 @@ class Plan:
 
     def evaluate(self, h: Array) -> Array:
         """The sums of the columns at h."""
-        np.exp(np.clip(h, -300.0, 300.0), out=self.v)
+        limit = 85.0 if self.single else 300.0
+        np.exp(np.clip(h, -limit, limit), out=self.v)
         x = self.v.astype(np.float32) if self.single else self.v
         return self.v * self._pass(x, self.rows, -self.kappa[0], self.z)
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from otdist._arrays import Array
-from otdist.transport._semidual_newton import ascend, newton_step
+from otdist.transport._semidual_newton import ascend, newton_step, spread
 from otdist.transport._semidual_plan import LOG2E, Level, Plan
 
 # Spread of the change of potentials up to which a dense plan is good; looks in one stage; how many of them may be in
-# vain, and what is not: an error that falls so far, or a dual that RISES by so much, in parts of the error (moved by
-# one unit, the potentials gain about as much) and of its own size.
-REACH, LOOKS, PATIENCE, BETTER = 25.0, 150, 5, 0.8
+# vain or, in the error alone, SLOW, and what is not: an error that falls so far, or a dual that RISES by so much, in
+# parts of the error (moved by one unit, the potentials gain about as much) and of its own size.
+REACH, LOOKS, PATIENCE, SLOW, BETTER = 25.0, 150, 5, 25, 0.8
 RISES = 0.5, 1e-14
 # A column with less of its mass is out of range: its potential is found by the true log-sum-exp over all rows.
 LOST = 1e-20
@@ -37,14 +37,20 @@ class Best:
     f: Array | None = None
     c: Array | None = None
     idle: int = 0
+    slow: int = 0
     dual: float = -math.inf
+
+    @property
+    def stuck(self) -> bool:
+        return self.idle >= PATIENCE or self.slow >= SLOW
 
     def note(self, level: Level, c: Array) -> float:
         """The error of the columns c at `level`, which is kept if it is the least yet."""
         e = level.error(c, level.target())
         dual, size = level.dual()
         rise = dual - self.dual
-        better = e < BETTER * self.error or rise > max(RISES[0] * e, RISES[1] * size)
+        self.slow = 0 if e < BETTER * self.error else self.slow + 1
+        better = self.slow == 0 or rise > max(RISES[0] * e, RISES[1] * size)
         self.idle = 0 if better else self.idle + 1
         self.dual = max(dual, self.dual)
         if e < self.error:
@@ -74,7 +80,7 @@ def settle(level: Level, tol: float, *, exact: bool, listed: bool) -> Best:
                 continue
             h = ascend(plan, np.zeros(level.costs.m), 0.6 * tol, -0.5 * math.log(least))
             plan.move(h)
-            if plan.pairs < FEW * level.costs.n and np.ptp(h) > -0.3 * math.log(least):
+            if plan.pairs < FEW * level.costs.n and spread(level, h) > -0.3 * math.log(least):
                 least = max(least * least, FAINTEST)
         else:
             plan = level.absorb()
@@ -92,7 +98,7 @@ def settle(level: Level, tol: float, *, exact: bool, listed: bool) -> Best:
                 best.idle += 1
         if (level.work.error <= tol and not exact) or best.error <= tol:
             break
-        if best.idle >= PATIENCE or level.work.over:
+        if best.stuck or level.work.over:
             break
     return best
 
@@ -107,7 +113,7 @@ def symmetric(level: Level, tol: float) -> Best:
     for _ in range(LOOKS):
         c, _ = level.measure()
         best.note(level, c)
-        if best.error <= tol or best.idle >= PATIENCE or level.work.over:
+        if best.error <= tol or best.stuck or level.work.over:
             break
         mean = 0.5 * (level.gamma + level.phi)
         level.g = level.costs.log_b + (mean - mean.mean() if level.balanced else mean) * LOG2E
