@@ -176,8 +176,7 @@ def solve_lines(only: str, cap: float, alone: bool = False) -> Iterator[Line]:
             mine, detail = (math.nan, "") if alone else ours(problem, epsilon, TOL)
             told = prices(problem, epsilon, TOL, counted[name], cap)
             good = [p for p in told if p.reached]
-            # a peer that was stopped at its cap says nothing beyond it; one whose plan is wrong says nothing at all
-            bounds = [p for p in told if not p.reached and "underflows" not in p.note and "not reached" not in p.note]
+            bounds = [p for p in told if p.bounds]
             wanted = {1e-2: 2.0, 1e-3: 4.5, 1e-4: 5.0}[ratio]
             chosen = good or bounds
             yield Line(

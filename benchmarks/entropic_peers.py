@@ -157,7 +157,7 @@ def counts() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Price:
-    """What a peer takes to reach the error; `seconds` is a lower bound if `reached` is false or `least` is true."""
+    """What a peer takes to reach the error; a lower bound if it has not, unless it cannot."""
 
     peer: str
     seconds: float
@@ -165,6 +165,12 @@ class Price:
     error: float  # as measured on its plan or potentials, NaN where it was not run to the end
     reached: bool
     note: str = ""
+
+    @property
+    def bounds(self) -> bool:
+        """Whether it was stopped at its cap, and does not end with a wrong plan of its own accord."""
+        ends = any(word in f"{self.peer}{self.note}" for word in ("underflows", "not reached", "GeomLoss", "_scaling"))
+        return not self.reached and not ends
 
     def __str__(self) -> str:
         bound = "" if self.reached else ">"
@@ -310,7 +316,9 @@ def geomloss(problem: Problem, epsilon: float, tol: float, cap: float) -> Price:
         off = error(problem, 2 * f.numpy().ravel(), 2 * g.numpy().ravel(), epsilon)
         steps = math.ceil(math.log(10 / blur) / -math.log(scaling))
         if best is None or off < best.error:
-            best = Price(f"GeomLoss scaling={scaling}", took, steps, off, off <= tol)
+            best = Price(
+                f"GeomLoss scaling={scaling}", took, steps, off, off <= tol, "" if off <= tol else ", not reached"
+            )
         spent += took
         if off <= tol or spent + 10 * took > cap:
             break

@@ -49,7 +49,7 @@ MASSES = [
     ([0.5, np.inf, 0.5], ValueError, r"inf at index"),
     ([0.0, 0.0, 0.0], ValueError, "total"),
     ([0.5, 0.5], ValueError, r"\(2,\).*3"),
-    ([[0.5, 0.25, 0.25]] * 2, ValueError, "shape"),
+    ([[0.5, 0.5]] * 3, ValueError, "shape"),
     (["a", "b", "c"], TypeError, "str"),
     ([1j, 0, 0], TypeError, "complex"),
     (2.0, ValueError, "shape"),
