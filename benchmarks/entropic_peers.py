@@ -320,7 +320,7 @@ def geomloss(problem: Problem, epsilon: float, tol: float, cap: float) -> Price:
                 f"GeomLoss scaling={scaling}", took, steps, off, off <= tol, "" if off <= tol else ", not reached"
             )
         spent += took
-        if off <= tol or spent + 10 * took > cap:
+        if off <= tol or spent + 7 * took > 5 * cap:
             break
     assert best is not None
     return best
