@@ -208,11 +208,12 @@ def pot(problem: Problem, epsilon: float, tol: float, method: str, need: dict[st
     each = max((least(lambda: run(10)) - one) / 9, 0.0)
     k = need["iterations"].get(f"{tol:g}")
     total = one + each * ((k or need["made"]) - 1)
-    if k is None:
-        return Price(f"POT {method}", total, need["made"], math.nan, False, ", not counted further")
-    if total > cap:
-        valid = plan_error(run(20), a, b) < 1.9 if method == "sinkhorn" else True
-        return Price(f"POT {method}", total, k, math.nan, valid, ", priced" if valid else ", underflows")
+    if k is None or total > cap:
+        P = np.asarray(run(20))  # its rows sum to a, whatever the columns do, unless the kernel was 0
+        if not abs(float(P.sum()) - 1.0) < 0.5:
+            return Price(f"POT {method}", one, 20, math.inf, False, ", underflows")
+        note = ", priced" if k else ", not counted further"
+        return Price(f"POT {method}", total, k or need["made"], math.nan, k is not None, note)
     for room in (1.0, 1.1, 1.3):
         off = plan_error(run(math.ceil(k * room)), a, b)
         if off <= tol:
