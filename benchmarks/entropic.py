@@ -137,15 +137,12 @@ def prices(problem: Problem, epsilon: float, tol: float, need: dict[str, Any], c
     try:
         import ot  # noqa: F401
 
-        plain = peers.pot(problem, epsilon, tol, "sinkhorn", need, cap)
-        found.append(plain)
-        stabilised = peers.pot(problem, epsilon, tol, "sinkhorn_stabilized", need, cap)
-        found.append(stabilised)
+        found.append(peers.pot(problem, epsilon, tol, "sinkhorn", need, cap))
+        found.append(peers.pot(problem, epsilon, tol, "sinkhorn_stabilized", need, cap))
         if small:
             found.append(peers.pot(problem, epsilon, tol, "sinkhorn_log", need, cap))
-            each = max(stabilised.seconds / max(stabilised.iterations, 1), 1e-5)
-            found.append(peers.pot_scaling(problem, epsilon, tol, each, cap))
-            if plain.iterations < 100 and plain.reached:
+            if epsilon > 5e-3 * float(problem.C.max()):  # far behind here already
+                found.append(peers.pot_scaling(problem, epsilon, tol))
                 found.append(peers.pot_greedy(problem, epsilon, tol, cap))
     except ImportError:
         pass
@@ -179,8 +176,7 @@ def solve_lines(only: str, cap: float, alone: bool = False) -> Iterator[Line]:
             mine, detail = (math.nan, "") if alone else ours(problem, epsilon, TOL)
             told = prices(problem, epsilon, TOL, counted[name], cap)
             good = [p for p in told if p.reached]
-            # a peer that was stopped at its cap says nothing beyond it; one whose plan is wrong says nothing at all
-            bounds = [p for p in told if not p.reached and "underflows" not in p.note and "not reached" not in p.note]
+            bounds = [p for p in told if p.bounds]
             wanted = {1e-2: 2.0, 1e-3: 4.5, 1e-4: 5.0}[ratio]
             chosen = good or bounds
             yield Line(

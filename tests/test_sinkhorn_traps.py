@@ -23,16 +23,17 @@ def quiet(call):
 
 def test_pot_underflows_at_small_epsilon():
     """exp(-C / epsilon) is 0 in float64: POT warns and returns a plan without mass, or NaN, and a cost of next to 0."""
-    x, y = clouds(60, 60, 2)
-    C, h = matrix("sqeuclidean", x, y), np.full(60, 1 / 60)
+    x, y = clouds(40, 40, 2)
+    C, h = matrix("sqeuclidean", x, y + 6.0), np.full(40, 1 / 40)
     epsilon = 1e-4 * float(C.max())
-    right = float(np.sum(ot.bregman.sinkhorn_log(h, h, C, epsilon, stopThr=1e-9, numItermax=100_000, warn=False) * C))
+    best = float(ot.emd2(h, h, C))
     theirs = quiet(lambda: float(np.sum(ot.sinkhorn(h, h, C, epsilon) * C)))
+    assert not abs(theirs - best) <= 0.01 * best  # next to 0, or NaN
     found = od.sinkhorn(C, epsilon=epsilon)
-    assert not abs(theirs - right) <= 0.01 * right  # wrong or NaN
     assert found.converged
-    assert float(found.linear) == pytest.approx(right, rel=1e-5)
-    assert found.lower_bound <= float(ot.emd2(h, h, C)) <= found.upper_bound
+    assert best - 1e-8 <= float(found.linear) <= float(found.value) + 1e-8
+    assert float(found.value) <= best + epsilon * math.log(40)
+    assert found.lower_bound <= best <= found.upper_bound
 
 
 def test_a_warm_start_is_used():
