@@ -33,7 +33,8 @@ def solve_all(
     stated = [Stated.of(*one, options, given.points(k)) for k, one in enumerate(each)]
     if (
         options.method in ("auto", "sinkhorn")
-        and len(stated) > 1 and max(given.shape[-2:]) <= SMALL
+        and len(stated) > 1
+        and max(given.shape[-2:]) <= SMALL
         and not isinstance(stated[0].problem, Gridded)
     ):
         return _together(stated, columns, options, begin)

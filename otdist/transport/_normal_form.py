@@ -128,9 +128,15 @@ class Stated:
         near, shift = _centred(problem, p, q) if options.balanced else (problem, None)
         kappa = tuple(1.0 if r == math.inf else r / (r + epsilon) for r in options.rho)
         task = Entropic(
-            _kept(near, rows, cols), p[rows], q[cols], epsilon / 2.0**problem.log_unit, max(options.limits.tolerance, ROUNDING),
-            (kappa[0], kappa[1]), options.single, options.memory,
-        )  # fmt: skip
+            _kept(near, rows, cols),
+            p[rows],
+            q[cols],
+            epsilon / 2.0**problem.log_unit,
+            max(options.limits.tolerance, ROUNDING),
+            (kappa[0], kappa[1]),
+            options.single,
+            options.memory,
+        )
         _feasible(task, rows, cols)
         return cls(
             problem,

@@ -183,9 +183,9 @@ def wasserstein(
         The distance d(x, y) that is raised to the power p: ||x - y||, sum |x_k - y_k|, max |x_k - y_k|,
         1 - cos(x, y).
     method : {"auto", "exact", "sinkhorn", "sliced"}, default "auto"
-        "auto" and "exact": certified to `tol`. "sinkhorn": <P, d^p>^(1/p) of the entropic plan P, which is above W_p and
-        tends to it with `epsilon`. "sliced": the sliced distance, another number, see `sliced_wasserstein`; Euclidean
-        cost only.
+        "auto" and "exact": certified to `tol`. "sinkhorn": <P, d^p>^(1/p) of the entropic plan P, above W_p and
+        with limit W_p as `epsilon` falls. "sliced": the sliced distance, another number, see `sliced_wasserstein`;
+        Euclidean cost only.
     epsilon : float, optional
         Of "sinkhorn", in the units of d^p; by default 0.05 times its mean, see `sinkhorn`.
     projections, rng : optional
