@@ -196,6 +196,8 @@ class _Judge:
         if negligible:
             self.missing = np.zeros(len(self.missing))
         left = wanted + offered if negligible else abs(wanted - offered)
+        if self.task.kappa[1] == 1.0:  # what the columns are, and what they were said to be
+            left += float(np.abs(self.y * self.columns - self.kept).sum())
         reach = float(
             (np.abs(self.f) + np.abs(self.f).max()) @ a + (np.abs(self.g) + np.abs(self.g).max()) @ self.task.b
         )

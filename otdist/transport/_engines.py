@@ -15,6 +15,8 @@ from otdist.transport._solution import Watch
 METHODS = ("auto", "sinkhorn", "newton", "multiscale")
 # Pairs above which points in up to three dimensions are worth a tree, if their extent is so many blurs.
 PRUNED_PAIRS, PRUNED_BLURS = 1 << 26, 12.0
+# Pairs up to which all are looked at to judge them, where a list would do.
+JUDGED_PAIRS = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -29,39 +31,57 @@ def engine(task: Entropic, method: str) -> Engine:
     """The engine of this name, or for "auto" the one that suits the problem."""
     problem = task.problem
     if isinstance(problem, Gridded):
-        from otdist.transport import _grid_entropic
-
         if method not in ("auto", "sinkhorn"):
             raise ValueError(f'method: found {method!r}; on a grid there is "sinkhorn"')
-        return Engine(_grid_entropic.solve, _grid_entropic.judge)
-    from otdist.transport import _bounds
-
+        return _on_grid()
     name = _suited(task) if method == "auto" else method
-    if name == "multiscale":
-        if not isinstance(problem, Points) or problem.x.shape[1] > 3:
-            raise ValueError('method: found "multiscale", which needs points (PointCloud) in at most 3 dimensions')
-        from otdist.transport import _multiscale
-
-        return Engine(_multiscale.solve, _multiscale.judge)
-    if name == "newton":
-        from otdist.transport import _semidual
-
-        if _stored(task) > task.memory:
-            raise ValueError(
-                f'method: found "newton", which stores {_stored(task) / 2**30:.1f} GiB here; raise memory_limit or '
-                f'use "sinkhorn", which streams'
-            )
-        return Engine(_semidual.solve, _bounds.judge)
-    from otdist.transport import _sweeps
-
-    return Engine(_sweeps.solve, _bounds.judge)
+    if name == "multiscale" and (not isinstance(problem, Points) or problem.x.shape[1] > 3):
+        raise ValueError('method: found "multiscale", which needs points (PointCloud) in at most 3 dimensions')
+    if name == "newton" and _stored(task) > task.memory:
+        raise ValueError(
+            f'method: found "newton", which stores {_stored(task) / 2**30:.1f} GiB here; raise memory_limit or use '
+            f'"sinkhorn", which streams'
+        )
+    return {"multiscale": _multiscale, "newton": _newton, "sinkhorn": _streamed}[name](task)
 
 
-def itself() -> Engine:
+def itself(task: Entropic) -> Engine:
     """The engine for transport from a cloud to itself."""
-    from otdist.transport import _bounds, _self
+    if _suited(task) == "multiscale":
+        return _multiscale(task)
+    from otdist.transport._bounds import judge
+    from otdist.transport._self import solve
 
-    return Engine(_self.solve, _bounds.judge)
+    return Engine(solve, judge)
+
+
+def _on_grid() -> Engine:
+    from otdist.transport._grid_entropic import judge, solve
+
+    return Engine(solve, judge)
+
+
+def _multiscale(task: Entropic) -> Engine:
+    from otdist.transport import _bounds, _multiscale_bounds
+    from otdist.transport._multiscale import solve
+
+    n, m = task.shape
+    whole = n * m <= JUDGED_PAIRS or task.kappa != (1.0, 1.0)
+    return Engine(solve, _bounds.judge if whole else _multiscale_bounds.judge)
+
+
+def _newton(task: Entropic) -> Engine:
+    from otdist.transport._bounds import judge
+    from otdist.transport._semidual import solve
+
+    return Engine(solve, judge)
+
+
+def _streamed(task: Entropic) -> Engine:
+    from otdist.transport._bounds import judge
+    from otdist.transport._sweeps import solve
+
+    return Engine(solve, judge)
 
 
 def _stored(task: Entropic) -> int:

@@ -49,7 +49,7 @@ def solve_itself(problem: Any, mass: Array, epsilon: float, options: Options, po
 
 def _alone(one: Stated, start: Array | None, options: Options, begin: float, *, symmetric: bool = False) -> Solved:
     gamma = one.start(start)
-    chosen = itself() if symmetric else engine(one.task, options.method)
+    chosen = itself(one.task) if symmetric else engine(one.task, options.method)
     watch = _remaining(options.limits, begin).watch()
     found = chosen.solve(one.task, watch, None if gamma is None else np.ascontiguousarray(gamma[one.cols]))
     bounds = chosen.judge(one.task, found)

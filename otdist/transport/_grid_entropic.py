@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -226,7 +227,8 @@ def judge(task: Entropic, potentials: Potentials) -> Bounds:
     g = grid.c_transform(np.where(a > 0.0, f, -math.inf))
     numbers = (np.asarray(x) for x in (linear, moved, repair, task.epsilon, task.kappa))
     found = bounds(Sums(a, b, phi, gamma, rows, columns, kept, y, f, g, *numbers))
-    return Bounds(**{name: float(x) if np.ndim(x) == 0 else x for name, x in vars(found).items()})
+    plain: dict[str, Any] = {name: float(x) if np.ndim(x) == 0 else x for name, x in vars(found).items()}
+    return Bounds(**plain)
 
 
 def _independent(grid: Grid, a: Array, b: Array) -> float:

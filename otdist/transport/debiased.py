@@ -106,6 +106,8 @@ def sinkhorn_divergence_estimate(
     wanted: tuple[bool, ...] = (False,) * 4,
 ) -> tuple[Given, Estimate]:
     """The value, and the gradients of its sum with respect to the `wanted` of x, y, a, b."""
+    if y is None:
+        raise TypeError("y: found None; a divergence is between two samples")
     given = entered(PointCloud(x, y, cost, p), a, b)
     limits = Limits(tolerance(tol, given), max_iter, time_limit, None, on_fail)
     options = Options.of(limits, rho, method, memory_limit, single=given.single)
