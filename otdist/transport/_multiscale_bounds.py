@@ -77,8 +77,8 @@ def judge(task: Entropic, potentials: Potentials) -> Bounds:
     lower = float(task.a @ least + task.b @ shifted)
     low_size = float(task.a @ np.abs(least) + task.b @ np.abs(shifted))
     return Bounds(
-        value=value,
-        linear=linear,
+        value=float(value),
+        linear=float(linear),
         lower=lower - ROUNDING * low_size,
         upper=upper + rounding,
         entropic_lower=value - task.epsilon * loss - rounding,
