@@ -51,7 +51,7 @@ def solve(C: Array, watch: Watch, start: Array | None = None) -> Solution:
             done = _whole(C[None], cols, f, g, 0, 1, STEPS * n)
         if done:
             return Solution(np.arange(n), cols[0], np.ones(n), g[0], n, "Jonker-Volgenant")
-        if n == m and start is None:
+        if n == m:
             masses = np.ones(n)
             found = whole(C, masses, masses, False)
             if found is not None:
