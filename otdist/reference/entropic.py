@@ -162,8 +162,10 @@ def sinkhorn_divergence(
     """
     cross = value(xy, a, b, epsilon, rho, **limits)
     own = value(xx, a, a, epsilon, (rho[0],) * 2, **limits) + value(yy, b, b, epsilon, (rho[1],) * 2, **limits)
-    unequal = 0.0 if rho == BALANCED else 0.5 * epsilon * float(np.sum(a) - np.sum(b)) ** 2
-    return cross - 0.5 * own + unequal
+    if rho == BALANCED:
+        return cross - 0.5 * own
+    own += sum(epsilon * float(np.sum(w) ** 2 - np.sum(w)) for w, r in ((a, rho[0]), (b, rho[1])) if r == math.inf)
+    return cross - 0.5 * own + 0.5 * epsilon * float(np.sum(a) - np.sum(b)) ** 2
 
 
 # --- formulas ---------------------------------------------------------------------------------------------------------
