@@ -29,7 +29,7 @@ from numba import njit, types
 from numba.extending import overload
 
 from otdist.kernels.jit import INLINE, STRICT, kernel
-from otdist.kernels.softmin_costs import Stored, ahead, cost, lowered, strip
+from otdist.kernels.softmin_costs import Stored, ahead, cost, lowered, may_forbid, strip
 from otdist.kernels.vecmath import EXP2, exp2, maximum, minimum, select, shift_by_bits
 
 SPAN, STRIP, ROWS, FLUSH = 2048, 512, 4, 64
@@ -190,9 +190,12 @@ def eliminate(source, u, v, a, less, h, buffer, scale, part, columns):
             h[i] = np.float64(shift)  # infinite where nothing may go, and all that is known where the shift is too far
             if s > 0.0:
                 h[i] -= math.log2(s)
-                lift = less * h[i]
-                far = max(far, abs(lift))
-                scale[r] = like(v, a[i] * 2.0 ** min(max(lift, -900.0), 900.0) / s)
+                weight = a[i]
+                if less != 0.0:
+                    lift = less * h[i]
+                    far = max(far, abs(lift))
+                    weight *= 2.0 ** min(max(lift, -900.0), 900.0)
+                scale[r] = like(v, weight / s)
         b0, b1, b2, b3 = buffer[0], buffer[1], buffer[2], buffer[3]
         s0, s1, s2, s3 = scale[0], scale[1], scale[2], scale[3]
         for j in range(m):
@@ -219,6 +222,7 @@ def plan(source, u, v, i0, i1, out):
 # What `judge` finds of a row, in its order.
 MASS, LINEAR, KEPT, KEPT_LINEAR, SIZE, RANK_ONE, RANK_ONE_SIZE, BARRED, LEAST = range(9)
 FIGURES = 9
+FAINT = -1000.0
 
 
 @kernel
@@ -226,7 +230,8 @@ def judge(source, u, v, g, y, r, out, columns):
     """Of every row of P_ij = 2^(u_i + v_j - k c_ij), float64, and of Q_ij = P_ij y_j:
 
     sum P, sum P c, sum Q, sum Q c, sum (P + Q) |c|, sum c r, sum |c| r, sum of r where c is infinite, min c - g.
-    `columns` become the sums of P by columns. Forbidden pairs count as no mass at cost 0.
+    `columns` become the sums of P by columns. Forbidden pairs count as no mass at cost 0, others as 2^-1000 at least: no
+    product is subnormal.
     """
     m = len(v)
     for j in range(m):
@@ -241,24 +246,23 @@ def judge(source, u, v, g, y, r, out, columns):
             for j in range(hi - lo):
                 c = np.float64(cost(source, piece, j))
                 least = minimum(least, c - gg[j])
-                t = lowered(source, piece, u[i] + vv[j], j)
-                e = select(t > -1020.0, exp2(top(t)), 0.0)
+                e = exp2(top(maximum(lowered(source, piece, u[i] + vv[j], j), FAINT)))
+                if may_forbid(source):
+                    allowed = c < np.inf
+                    barred += select(allowed, 0.0, rr[j])
+                    c, e = select(allowed, c, 0.0), select(allowed, e, 0.0)
                 to[j] += e
-                barred += select(c < np.inf, 0.0, rr[j])
-                c = select(c < np.inf, c, 0.0)
-                q, size_c = e * yy[j], abs(c)
+                q = e * yy[j]
                 mass += e
                 kept += q
                 linear += e * c
                 kept_linear += q * c
-                size += (e + q) * size_c
                 rank_one += c * rr[j]
-                rank_one_size += size_c * rr[j]
-        out[MASS, i], out[LINEAR, i], out[KEPT, i], out[KEPT_LINEAR, i], out[SIZE, i] = (
-            mass,
-            linear,
-            kept,
-            kept_linear,
-            size,
-        )
+                if may_forbid(source):
+                    size += (e + q) * abs(c)
+                    rank_one_size += abs(c) * rr[j]
+        if not may_forbid(source):  # no cost between points is negative
+            size, rank_one_size = linear + kept_linear, rank_one
+        out[MASS, i], out[LINEAR, i], out[KEPT, i], out[KEPT_LINEAR, i] = mass, linear, kept, kept_linear
+        out[SIZE, i] = size
         out[RANK_ONE, i], out[RANK_ONE_SIZE, i], out[BARRED, i], out[LEAST, i] = rank_one, rank_one_size, barred, least

@@ -189,6 +189,16 @@ def _lowered(source, piece, t, j):
     return lambda source, piece, t, j: t - source.k * cost(source, piece, j)
 
 
+def may_forbid(source):
+    """Whether costs may be infinite."""
+
+
+@overload(may_forbid, jit_options=STRICT)
+def _may_forbid(source):
+    stored = _kind(source) is Stored
+    return lambda source: stored
+
+
 def degree(tag: Any) -> float:
     """Degree of homogeneity of a cost in its points."""
     if isinstance(tag, Raised):
