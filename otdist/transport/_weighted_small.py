@@ -15,6 +15,8 @@ from otdist.transport._solution import Watch
 from otdist.transport._weighted import (
     ANCHORS,
     BATCH,
+    NONE,
+    PRICED,
     RATIO,
     SMALL,
     Basis,
@@ -24,9 +26,6 @@ from otdist.transport._weighted import (
     complete,
     new_plan,
 )
-
-NONE = np.empty(0, np.uint32)
-PRICED = 512  # arcs, about, that are looked at for each pivot
 
 
 def elongated(costs: Stored, masses: Masses, watch: Watch, depth: int) -> tuple[Basis, str]:
