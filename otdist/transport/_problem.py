@@ -251,7 +251,7 @@ def cost_matrix(C: Array, size: float | None = None) -> Matrix:
         size = float(np.max(np.abs(C), where=np.isfinite(C), initial=0.0))
     if size == 0.0 or 1e-200 < size < 1e200:
         return Matrix(C)
-    exponent = math.frexp(size)[1]
+    exponent = min(math.frexp(size)[1], 1023)
     return Matrix(np.ascontiguousarray(np.ldexp(C, -exponent)), float(exponent))
 
 
