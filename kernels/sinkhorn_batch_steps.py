@@ -96,9 +96,11 @@ def column_targets(b, g, m, kappa, t):
             t[j] = b[j] * 2.0 ** min(max(-(1.0 / kappa - 1.0) * g[j], -1074.0), 900.0)
 
 
-@njit(**INLINE)
-def _power(ratio_of, to, kappa):
-    return exp2(kappa * LOG2E * log_ratio(ratio_of, to, ratio_of - to).log)
+@njit(**_CALLED)
+def powers(x, start, stop, kappa):
+    """x^kappa of some numbers x, in place."""
+    for k in range(start, stop):
+        x[k] = exp2(kappa * LOG2E * log_ratio(x[k], 1.0, x[k] - 1.0).log)
 
 
 @njit(**_CALLED)
@@ -125,8 +127,7 @@ def sweep(P, r, n, m, kappa, v, u, y):
             u[k] = select(r[k] > 0.0, r[k] / u[k], 1.0)
             least, most = min(least, u[k]), max(most, u[k])
         if kappa < 1.0:
-            for k in range(i, i + 8):
-                u[k] = _power(u[k], 1.0, kappa)
+            powers(u, i, i + 8, kappa)
         u0, u1, u2, u3, u4, u5, u6, u7 = u[i], u[i + 1], u[i + 2], u[i + 3], u[i + 4], u[i + 5], u[i + 6], u[i + 7]
         for j in range(m):
             left = (u0 * p0[j] + u1 * p1[j]) + (u2 * p2[j] + u3 * p3[j])
@@ -164,8 +165,8 @@ def relax(P, r, t, g, n, m, kappa_a, kappa_b, goal, patience, limit, u, v, w, y)
         if not (safe and least > 1.0 / SAFE and most < SAFE):
             break
         if kappa_b < 1.0:
+            powers(w, 0, m, kappa_b)
             for j in range(m):
-                w[j] = _power(w[j], 1.0, kappa_b)
                 error += v[j] * y[j] * abs(1.0 - w[j] / v[j]) / kappa_b
         for j in range(m):
             v[j] = w[j]

@@ -29,24 +29,54 @@ from numba import njit, types
 from numba.extending import overload
 
 from otdist.kernels.jit import INLINE, STRICT, kernel
-from otdist.kernels.softmin_costs import cost, lowered, strip
-from otdist.kernels.vecmath import exp2, maximum, minimum, select
+from otdist.kernels.softmin_costs import Stored, ahead, cost, lowered, may_forbid, strip
+from otdist.kernels.vecmath import EXP2, exp2, maximum, minimum, select, shift_by_bits
 
-SPAN, ROWS, FLUSH = 2048, 4, 64
+SPAN, STRIP, ROWS, FLUSH = 2048, 512, 4, 64
 # Sums of a row that are trusted, and what starts the sum of a column: no product below can become subnormal.
 LOW, HIGH, SEED = 2.0**-60, 2.0**60, 2.0**-100
 LOW_64, HIGH_64, SEED_64 = 2.0**-900, 2.0**900, 2.0**-1000
-UNKNOWN = 1e30
 
 
+# 2^f on |f| <= 1/2 to 8e-8: terms of float32 sums need no more.
+SHORT = tuple(
+    np.float32(c)
+    for c in (1.00000007165, 0.693146967062, 0.240221197241, 0.0555071327753, 0.00967554132408, 0.00132764706888)
+)
+
+
+def power(t, low, high, magic):
+    """2^(t + s) of a whole number s, t clamped to low ... high; magic = 1.5 2^mantissa + s."""
+
+
+@overload(power, jit_options=STRICT)
+def _power(t, low, high, magic):
+    if t == types.float32:
+        a0, a1, a2, a3, a4, a5 = SHORT
+
+        def power_32(t, low, high, magic):
+            t = minimum(maximum(t, low), high)
+            m = t + magic
+            f = t - (m - magic)
+            return shift_by_bits(a0 + f * (a1 + f * (a2 + f * (a3 + f * (a4 + f * a5)))), m)
+
+        return power_32
+    b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11 = EXP2
+
+    def power_64(t, low, high, magic):
+        t = minimum(maximum(t, low), high)
+        m = t + magic
+        f = t - (m - magic)
+        most = b6 + f * (b7 + f * (b8 + f * (b9 + f * (b10 + f * b11))))
+        return shift_by_bits(b0 + f * (b1 + f * (b2 + f * (b3 + f * (b4 + f * (b5 + f * most))))), m)
+
+    return power_64
+
+
+@njit(**STRICT)
 def top(t):
     """t, but no larger than the exponential bears."""
-
-
-@overload(top, jit_options=STRICT)
-def _top(t):
-    most = np.float32(110) if t == types.float32 else 990.0
-    return lambda t: minimum(t, most)
+    return minimum(t, 990.0)
 
 
 def like(v, x):
@@ -71,20 +101,46 @@ def _limits(v):
     return lambda v: (LOW_64, HIGH_64, SEED_64)
 
 
+def clamps(v):
+    """The least and the largest exponent, the number whose last bit is worth 1, and the largest shift of a row."""
+
+
+@overload(clamps, jit_options=STRICT)
+def _clamps(v):
+    if v.dtype == types.float32:
+        numbers = tuple(np.float32(x) for x in (-125.0, 110.0, 1.5 * 2.0**23, 2.0**21))
+    else:
+        numbers = (-1020.0, 990.0, 1.5 * 2.0**52, 2.0**50)
+    least, most, magic, far = numbers
+    return lambda v: (least, most, magic, far)
+
+
+def reach(source):
+    """Columns at a time: with stored costs so few that as many lines of memory can be on their way."""
+
+
+@overload(reach, jit_options=STRICT)
+def _reach(source):
+    span = STRIP if source.instance_class is Stored else SPAN
+    return lambda source: span
+
+
 @njit(**INLINE)
-def fill(source, i, u, v, out):
-    """out_j = 2^(u + v_j - k c_ij); their sum."""
-    m = len(v)
+def fill(source, i, s, v, out):
+    """out_j = 2^(s + v_j - k c_ij), s a whole number; their sum."""
+    m, span = len(v), reach(source)
+    least, most, magic, _ = clamps(v)
     total = 0.0
-    for lo in range(0, m, SPAN):
-        hi = min(lo + SPAN, m)
+    for lo in range(0, m, span):
+        hi = min(lo + span, m)
         part, some, piece = v[lo:hi], out[lo:hi], strip(source, i, lo, hi)
-        s = like(v, 0.0)
+        ahead(source, piece, ROWS, m)
+        found = like(v, 0.0)
         for j in range(hi - lo):
-            e = exp2(top(lowered(source, piece, u + part[j], j)))
+            e = power(lowered(source, piece, part[j], j), least - s, most - s, magic + s)
             some[j] = e
-            s += e
-        total += np.float64(s)
+            found += e
+        total += np.float64(found)
     return total
 
 
@@ -112,6 +168,7 @@ def eliminate(source, u, v, a, less, h, buffer, scale, part, columns):
     """
     rows, m = len(u), len(v)
     low, high, seed = limits(v)
+    far_off = clamps(v)[3]
     redone, far = 0, 0.0
     for j in range(m):
         columns[j] = 0.0
@@ -122,20 +179,23 @@ def eliminate(source, u, v, a, less, h, buffer, scale, part, columns):
         scale[:] = like(v, 0.0)
         for r in range(count):
             i = i0 + r
-            shift, s, trusted = u[i], 0.0, True
+            shift, s, trusted = np.rint(u[i]), 0.0, True
             while True:
-                if shift < like(v, UNKNOWN):
+                if abs(shift) < far_off:
                     s = fill(source, i, shift, v, buffer[r])
                 if low < s < high or not trusted:
                     break
                 redone, trusted, s = redone + 1, False, 0.0
-                shift = -largest(source, i, v)
-            h[i] = np.inf
+                shift = np.rint(-largest(source, i, v))
+            h[i] = np.float64(shift)  # infinite where nothing may go, and all that is known where the shift is too far
             if s > 0.0:
-                h[i] = np.float64(shift) - math.log2(s)
-                lift = less * h[i]
-                far = max(far, abs(lift))
-                scale[r] = like(v, a[i] * 2.0 ** min(max(lift, -900.0), 900.0) / s)
+                h[i] -= math.log2(s)
+                weight = a[i]
+                if less != 0.0:
+                    lift = less * h[i]
+                    far = max(far, abs(lift))
+                    weight *= 2.0 ** min(max(lift, -900.0), 900.0)
+                scale[r] = like(v, weight / s)
         b0, b1, b2, b3 = buffer[0], buffer[1], buffer[2], buffer[3]
         s0, s1, s2, s3 = scale[0], scale[1], scale[2], scale[3]
         for j in range(m):
@@ -162,6 +222,7 @@ def plan(source, u, v, i0, i1, out):
 # What `judge` finds of a row, in its order.
 MASS, LINEAR, KEPT, KEPT_LINEAR, SIZE, RANK_ONE, RANK_ONE_SIZE, BARRED, LEAST = range(9)
 FIGURES = 9
+FAINT = -1000.0
 
 
 @kernel
@@ -169,7 +230,8 @@ def judge(source, u, v, g, y, r, out, columns):
     """Of every row of P_ij = 2^(u_i + v_j - k c_ij), float64, and of Q_ij = P_ij y_j:
 
     sum P, sum P c, sum Q, sum Q c, sum (P + Q) |c|, sum c r, sum |c| r, sum of r where c is infinite, min c - g.
-    `columns` become the sums of P by columns. Forbidden pairs count as no mass at cost 0.
+    `columns` become the sums of P by columns. Forbidden pairs count as no mass at cost 0, others as 2^-1000 at least: no
+    product is subnormal.
     """
     m = len(v)
     for j in range(m):
@@ -184,24 +246,23 @@ def judge(source, u, v, g, y, r, out, columns):
             for j in range(hi - lo):
                 c = np.float64(cost(source, piece, j))
                 least = minimum(least, c - gg[j])
-                t = lowered(source, piece, u[i] + vv[j], j)
-                e = select(t > -1020.0, exp2(top(t)), 0.0)
+                e = exp2(top(maximum(lowered(source, piece, u[i] + vv[j], j), FAINT)))
+                if may_forbid(source):
+                    allowed = c < np.inf
+                    barred += select(allowed, 0.0, rr[j])
+                    c, e = select(allowed, c, 0.0), select(allowed, e, 0.0)
                 to[j] += e
-                barred += select(c < np.inf, 0.0, rr[j])
-                c = select(c < np.inf, c, 0.0)
-                q, size_c = e * yy[j], abs(c)
+                q = e * yy[j]
                 mass += e
                 kept += q
                 linear += e * c
                 kept_linear += q * c
-                size += (e + q) * size_c
                 rank_one += c * rr[j]
-                rank_one_size += size_c * rr[j]
-        out[MASS, i], out[LINEAR, i], out[KEPT, i], out[KEPT_LINEAR, i], out[SIZE, i] = (
-            mass,
-            linear,
-            kept,
-            kept_linear,
-            size,
-        )
+                if may_forbid(source):
+                    size += (e + q) * abs(c)
+                    rank_one_size += abs(c) * rr[j]
+        if not may_forbid(source):  # no cost between points is negative
+            size, rank_one_size = linear + kept_linear, rank_one
+        out[MASS, i], out[LINEAR, i], out[KEPT, i], out[KEPT_LINEAR, i] = mass, linear, kept, kept_linear
+        out[SIZE, i] = size
         out[RANK_ONE, i], out[RANK_ONE_SIZE, i], out[BARRED, i], out[LEAST, i] = rank_one, rank_one_size, barred, least

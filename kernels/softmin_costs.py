@@ -4,7 +4,8 @@ A source knows rows 0 ... of one tile against all columns. `strip` cuts a row an
 `lowered` then takes k c_ij, the cost in units of epsilon / log 2, off an exponent. Coordinates come by columns, as
 tuples, so that their number is known when the loop is compiled: no inner loop is left. In float32 the coordinates of
 `Fused` and `Product` are centred and scaled by k^(1/p), p the degree of the cost, and k = 1: homogeneity saves a
-multiplication and a squared distance is two fused multiply-adds a coordinate.
+multiplication. Of squared distances in float32 the squares belong to the rows and the columns, whose potentials take
+them in (in float64, before these are rounded), and `Inner` products are left: one fused multiply-add a coordinate.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from llvmlite import ir
 from numba import types
-from numba.extending import overload
+from numba.extending import intrinsic, overload
 
 from otdist.kernels.costs import Raised, add, finish
 from otdist.kernels.jit import INLINE, STRICT
@@ -35,6 +37,13 @@ class Fused(NamedTuple):
     x: Any
     y: Any
     k: Any
+
+
+class Inner(NamedTuple):
+    """Costs -2 x_i . y_j in float32, x doubled: what the squares of rows and columns leave of squared distances."""
+
+    x: Any
+    y: Any
 
 
 class Product(NamedTuple):
@@ -87,25 +96,50 @@ def _together(tag, total, point, columns, j):
     return several
 
 
-def less_squares(t, point, columns, j):
-    """t less the squares of all differences."""
+def plus_products(t, point, columns, j):
+    """t plus the products of all coordinates."""
 
 
-@overload(less_squares, jit_options=STRICT)
-def _less_squares(t, point, columns, j):
+@overload(plus_products, jit_options=STRICT)
+def _plus_products(t, point, columns, j):
     if len(point) == 1:
+        return lambda t, point, columns, j: t + point[0] * columns[0][j]
+    return lambda t, point, columns, j: plus_products(t + point[0] * columns[0][j], point[1:], columns[1:], j)
 
-        def last(t, point, columns, j):
-            d = point[0] - columns[0][j]
-            return t - d * d
 
-        return last
+@intrinsic
+def _prefetch(_: Any, x: Any, i: Any) -> Any:
+    """Ask for the cache line of x[i], which may lie beyond the end of x."""
 
-    def several(t, point, columns, j):
-        d = point[0] - columns[0][j]
-        return less_squares(t - d * d, point[1:], columns[1:], j)
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        at = builder.gep(context.make_array(signature.args[0])(context, builder, args[0]).data, [args[1]])
+        line = builder.bitcast(at, ir.IntType(8).as_pointer())
+        word = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [line.type, word, word, word])
+        read_into_second_level = [ir.Constant(word, number) for number in (0, 2, 1)]
+        builder.call(
+            builder.module.declare_intrinsic("llvm.prefetch", [line.type], kind), [line, *read_into_second_level]
+        )
+        return context.get_dummy_value()
 
-    return several
+    return types.void(x, types.intp), code
+
+
+def ahead(source, piece, by, m):
+    """Ask for what a strip will be `by` rows further on: processors do not look beyond a page of memory."""
+
+
+@overload(ahead, jit_options=INLINE)
+def _ahead(source, piece, by, m):
+    if _kind(source) is not Stored:
+        return lambda source, piece, by, m: None
+    line = 64 // (source.types[0].dtype.bitwidth // 8)
+
+    def stored(source, piece, by, m):
+        for j in range(0, len(piece[0]), line):
+            _prefetch(piece[0], by * m + j)
+
+    return stored
 
 
 def strip(source, i, lo, hi):
@@ -117,7 +151,7 @@ def _strip(source, i, lo, hi):
     kind = _kind(source)
     if kind is Stored:
         return lambda source, i, lo, hi: (source.C[i, lo:hi],)
-    if kind is Fused:
+    if kind is Fused or kind is Inner:
         return lambda source, i, lo, hi: (at(source.x, i), cut(source.y, lo, hi))
     return lambda source, i, lo, hi: (source.xs[i], source.G[i, lo:hi], source.ys[lo:hi])
 
@@ -148,11 +182,21 @@ def _lowered(source, piece, t, j):
     if kind is Stored:
         real = np.float32 if t == types.float32 else np.float64
         return lambda source, piece, t, j: t - source.k * real(piece[0][j])
+    if kind is Inner:
+        return lambda source, piece, t, j: plus_products(t, piece[0], piece[1], j)
     if t == types.float32:
-        if kind is Fused and getattr(source.types[0], "instance_class", None) is Squared:
-            return lambda source, piece, t, j: less_squares(t, piece[0], piece[1], j)
         return lambda source, piece, t, j: t - np.float32(cost(source, piece, j))
     return lambda source, piece, t, j: t - source.k * cost(source, piece, j)
+
+
+def may_forbid(source):
+    """Whether costs may be infinite."""
+
+
+@overload(may_forbid, jit_options=STRICT)
+def _may_forbid(source):
+    stored = _kind(source) is Stored
+    return lambda source: stored
 
 
 def degree(tag: Any) -> float:

@@ -23,7 +23,7 @@ from otdist.kernels import softmin, threads
 from otdist.kernels.cost_tiles import differences, from_products
 from otdist.kernels.costs import Euclidean, Raised
 from otdist.kernels.profiles import Squared
-from otdist.kernels.softmin_costs import Fused, Product, Stored, degree
+from otdist.kernels.softmin_costs import Fused, Inner, Product, Stored, degree
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Source = Callable[[int, int, "Room"], Any]
@@ -68,6 +68,10 @@ class StoredPairs:
     def source(self, k: float, real: Any) -> Source:
         return lambda i0, i1, room: Stored(face(self.C[i0:i1]), real(k))
 
+    def squares(self, k: float, real: Any) -> tuple[Array, Array] | None:
+        """What `source` leaves to the potentials of rows and columns, if anything."""
+        return None
+
     def turned(self, columns: Array) -> StoredPairs:
         """The pairs of these columns, as rows, with all rows."""
         return StoredPairs(np.ascontiguousarray(self.C[:, columns].T))
@@ -84,6 +88,7 @@ class PointPairs:
         self._products = isinstance(base, Squared | Euclidean)
         self._centre = 0.5 * (x.mean(axis=0) + y.mean(axis=0))
         self._kept: dict[Any, Source] = {}
+        self._inner = isinstance(tag, Squared) and not self.made
 
     def source(self, k: float, real: Any) -> Source:
         if (k, real) not in self._kept:
@@ -101,8 +106,18 @@ class PointPairs:
         scale = k ** (1.0 / degree(self.tag))
         return (self.x - self._centre) * scale, (self.y - self._centre) * scale
 
+    def squares(self, k: float, real: Any) -> tuple[Array, Array] | None:
+        """What `source` leaves to the potentials of rows and columns, if anything."""
+        if not (self._inner and real is np.float32):
+            return None
+        x, y = self._scaled(k)
+        return np.einsum("ij,ij->i", x, x), np.einsum("ij,ij->i", y, y)
+
     def _fused(self, k: float, real: Any) -> Source:
         x, y = self._scaled(k) if real is np.float32 else (self.x, self.y)
+        if self._inner and real is np.float32:
+            doubled, others = (tuple(face(z[:, q].astype(real)) for q in range(z.shape[1])) for z in (2.0 * x, y))
+            return lambda i0, i1, room: Inner(tuple(face(z[i0:i1]) for z in doubled), others)
         factor = real(1.0 if real is np.float32 else k)
         left, right = (tuple(face(np.asarray(z[:, q], real)) for q in range(z.shape[1])) for z in (x, y))
         return lambda i0, i1, room: Fused(self.tag, tuple(face(z[i0:i1]) for z in left), right, factor)
@@ -208,7 +223,9 @@ def eliminate(
 ) -> Pass | None:
     """Solve the rows at v from the guess u (`softmin.eliminate`); None if `proceed` said no between two rounds."""
     n, m = pairs.shape
-    source, found = pairs.source(k, real), Pass(n, m)
+    source, found, squares = pairs.source(k, real), Pass(n, m), pairs.squares(k, real)
+    if squares is not None:
+        u, v = None if u is None else u - squares[0], v - squares[1]
     guess = np.full(n, np.inf, real) if u is None else u.astype(real)
     across, masses = face(v.astype(real)), face(a)
     sums = np.empty((max(map(len, tiles(pairs))), m))
@@ -229,7 +246,11 @@ def eliminate(
             found.redone += redone
             found.far = max(found.far, far)
 
-    return found if each(pairs, work, 0.2 if real is np.float32 else 0.8, after, proceed) else None
+    if not each(pairs, work, 0.2 if real is np.float32 else 0.8, after, proceed):
+        return None
+    if squares is not None:
+        found.h += squares[0]
+    return found
 
 
 def column_logs(pairs: Pairs, k: float, w: Array, columns: Array) -> Array:

@@ -204,6 +204,8 @@ def _promote(*dtypes: np.dtype[Any]) -> str:
 
 
 def _cast(door: Door, a: Array) -> Array:
+    if a.dtype.char == "d" and door.dtype == "float64":
+        return a
     if a.dtype.kind != "f":
         return a.astype(np.int64, copy=False)
     with np.errstate(all="ignore"):

@@ -1,6 +1,7 @@
 """Optimal assignment of the rows of a cost matrix to its columns: the choice of engine.
 
     few rows, or fewer than columns    Jonker-Volgenant, whole in one kernel, as long as its paths are short
+    few rows, long paths               network simplex, whole in one kernel
     far fewer rows than columns        shortest augmenting paths from there
     else                               auction with falling eps, then a c-transform that judges it
     not proved optimal                 shortest augmenting paths from the auction's prices
@@ -23,10 +24,11 @@ from otdist.kernels.pricing import largest_integer
 from otdist.kernels.small import solve_problems
 from otdist.transport._auction import FIRST, WARM, Auction, coarse_prices, first_prices, impossible
 from otdist.transport._solution import Solution, Watch
+from otdist.transport._weighted import whole
 
 # Jonker-Volgenant begins up to so many rows, and up to so many entries if columns stay free; beyond so many rows of a
-# square problem it gives up after so many steps a row.
-SMALL, ENTRIES, PATIENT, STEPS = 500, 1 << 25, 200, 16
+# square problem, where paths may be long, it is tried with a few steps a row, and gets many if few rows are left then.
+SMALL, ENTRIES, PATIENT, TRIAL, REST, STEPS = 500, 1 << 25, 100, 2, 0.05, 16
 # From so many columns a row on, the paths are short and the auction is not for it.
 WIDE = 1.5
 # Nanoseconds of an entry of a small problem; pieces of a batch, whatever the number of threads.
@@ -42,9 +44,18 @@ def solve(C: Array, watch: Watch, start: Array | None = None) -> Solution:
     n, m = C.shape
     cols, f, g = np.full((1, n), -1), np.empty((1, n)), np.zeros((1, m))
     if n <= SMALL or (n < m and n * m <= ENTRIES):
-        steps = sys.maxsize if n <= (PATIENT if n == m else SMALL) else STEPS * n
-        if n == 0 or _whole(C[None], cols, f, g, 0, 1, steps):
+        steps = sys.maxsize if n <= (PATIENT if n == m else SMALL) else TRIAL * n
+        done = n == 0 or _whole(C[None], cols, f, g, 0, 1, steps)
+        if not done and np.count_nonzero(cols < 0) <= REST * n:
+            cols, g = np.full((1, n), -1), np.zeros((1, m))
+            done = _whole(C[None], cols, f, g, 0, 1, STEPS * n)
+        if done:
             return Solution(np.arange(n), cols[0], np.ones(n), g[0], n, "Jonker-Volgenant")
+        if n == m and start is None:
+            masses = np.ones(n)
+            found = whole(C, masses, masses, False)
+            if found is not None:
+                return found
     if m >= WIDE * n:
         auction = Auction(C, -g[0], largest_integer(C))
         auction.adopt(cols[0])

@@ -38,6 +38,8 @@ from otdist.transport._gibbs import Bounds, Entropic, Potentials
 from otdist.transport._problem import Matrix, Points
 
 HALF_ULP = 2.0**-53
+# Longest chain of additions of a NumPy sum: 16 of a lane, 3 of the lanes, and one for each of 40 doublings.
+PAIRWISE = 64.0 * HALF_ULP
 # Rows and columns that are off by no more than this, relatively, are exact up to the rounding of large exponents.
 EXACT = 2.0**-30
 
@@ -104,21 +106,22 @@ def _exponents(task: Entropic, phi: Array, gamma: Array) -> tuple[Array, Array]:
 
 
 class _Bracket:
-    """A sum, exact up to one rounding, with what its terms may be off."""
+    """A sum, with what its terms and their addition may be off."""
 
     def __init__(self, relative: float) -> None:
         self._relative, self.slack = relative, 0.0
-        self._terms: list[float] = []
+        self._parts: list[float] = []
 
     def add(self, terms: Any, weight: float = 1.0) -> None:
         """Terms of which each is right up to `weight` times the relative rounding of its size."""
         terms = np.atleast_1d(np.asarray(terms, np.float64))
-        self._terms += terms.tolist()
-        self.slack += weight * self._relative * float(np.abs(terms).sum())
+        self._parts.append(float(terms.sum()))
+        # added up in pairs, from blocks of 128 in eight lanes (Higham 1993)
+        self.slack += (weight * self._relative + PAIRWISE) * float(np.abs(terms).sum())
 
     @property
     def value(self) -> float:
-        return math.fsum(self._terms) if self._finite() else math.nan
+        return math.fsum(self._parts) if self._finite() else math.nan
 
     @property
     def low(self) -> float:
@@ -129,7 +132,7 @@ class _Bracket:
         return math.nextafter(self.value + self.slack, math.inf) if self._finite() else math.inf
 
     def _finite(self) -> bool:
-        return math.isfinite(self.slack) and all(map(math.isfinite, self._terms))
+        return math.isfinite(self.slack) and all(map(math.isfinite, self._parts))
 
 
 def _kl(p: Array, q: Array) -> tuple[Array, Array]:
@@ -291,7 +294,7 @@ class _Judge:
         if task.kappa != (1.0, 1.0):
             moved = float(target_a.sum() + target_b.sum())
             error = error / moved if moved > 0.0 else error
-        linear = math.fsum(rows[softmin.LINEAR].tolist())
+        linear = float(rows[softmin.LINEAR].sum())
         best = max(dual.low, shifted.low)
         value = max(dual.value, shifted.value, key=lambda v: -math.inf if math.isnan(v) else v)
         return Bounds(value, linear, lower.low, upper.high, best, primal.high, error, self.columns)

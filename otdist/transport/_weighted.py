@@ -15,18 +15,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from otdist._arrays import Array
-from otdist.kernels import network
+from otdist.kernels import network, small_transport
 from otdist.kernels.completion import place
 from otdist.kernels.crossover import plant
+from otdist.kernels.greedy import count
+from otdist.kernels.pricing import largest_integer
 from otdist.transport._solution import Solution, Watch
 
 SMALL = 40_000  # up to so many arcs: simplex over all arcs
+WHOLE = 90_000  # up to so many: the same in one call
 TURN = 4  # more columns than so many times the rows: the columns choose
 THIN = 256  # up to so many columns and more than TURN times the rows: prices of samples, then simplex over all arcs
 RATIO = 4  # of a problem to its coarse one
@@ -41,6 +43,8 @@ HEAVY = 8  # a row of more than 1/8 of all mass does not bid: it would take part
 PIECE = 30_000_000  # units of work (about a nanosecond each) between two looks at the watch
 MOST_PIVOTS = 1000  # per node: far beyond what is ever needed
 LARGEST_TOTAL = 2.0**58
+PRICED = 512  # arcs, about, that are looked at for each pivot of a small problem
+NONE = np.empty(0, np.uint32)
 NAME = "network simplex"
 log = logging.getLogger("otdist")
 
@@ -100,7 +104,12 @@ class Stored:
         return found
 
     def exact(self) -> bool:
-        return integral(self.matrix)
+        return exact_sums(self.matrix)
+
+
+def exact_sums(C: Array) -> bool:
+    """Whether all costs are integers (or forbidden), small enough that sums over a path stay exact."""
+    return 0.0 <= largest_integer(C) < 2.0**52 / sum(C.shape)
 
 
 def bounded(C: Array) -> Array:
@@ -111,21 +120,6 @@ def bounded(C: Array) -> Array:
         low, high = (allowed.min(), allowed.max()) if len(allowed) else (0.0, 0.0)
         C = np.where(forbidden, high + 2.0 * (high - low) + abs(high), C)
     return C
-
-
-def integral(C: Array) -> bool:
-    """Whether all costs are integers (or forbidden), small enough that sums over a path stay exact."""
-    limit = 2.0**52 / sum(C.shape)
-    size = max(1, 32_768 // C.shape[1])
-    ends = [0, *range(1, len(C), size), len(C)]
-    for start, stop in pairwise(ends):  # most matrices are told by their first row
-        block = C[start:stop]
-        if (np.rint(block) != block).any() or block.min() < -limit:
-            return False
-        large = block > limit
-        if large.any() and np.isfinite(block[large]).any():
-            return False
-    return True
 
 
 class Masses(NamedTuple):
@@ -146,23 +140,8 @@ def lend(array: Array) -> Array:
 
 def count_mass(a: Array, b: Array) -> Masses:
     """Integer masses, exact where a and b are integers or uniform; else a unit of 2^-58 of the total."""
-    n, m = len(a), len(b)
-    if (a == a[0]).all() and (b == b[0]).all():
-        common = np.gcd(n, m)
-        unit = float(a[0]) * float(common) / m
-        return Masses(np.full(n, m // common, np.int64), np.full(m, n // common, np.int64), unit, False)
-    total = max(float(a.sum()), float(b.sum()))
-    unit = 1.0
-    if total > LARGEST_TOTAL or (a != np.rint(a)).any() or (b != np.rint(b)).any():
-        unit = total / LARGEST_TOTAL
-    ai = np.maximum(np.rint(a / unit), 1.0).astype(np.int64)
-    bi = np.maximum(np.rint(b / unit), 1.0).astype(np.int64)
-    difference = int(ai.sum()) - int(bi.sum())
-    if difference > 0:
-        bi[bi.argmax()] += difference
-    else:
-        ai[ai.argmax()] -= difference
-    return Masses(ai, bi, unit, unit != 1.0)
+    counts = np.empty(len(a), np.int64), np.empty(len(b), np.int64)
+    return Masses(*counts, *count(a, b, *counts, LARGEST_TOTAL))
 
 
 def solve(C: Array, a: Array, b: Array, watch: Watch, start: Any = None) -> Solution:
@@ -174,17 +153,36 @@ def solve(C: Array, a: Array, b: Array, watch: Watch, start: Any = None) -> Solu
     turned = C.shape[1] > TURN * C.shape[0]
     if turned:  # the arcs of the longer side are the fewer to choose from
         C, a, b = np.ascontiguousarray(C.T), b, a
-    masses = count_mass(a, b)
     with Compiling():
+        if C.size <= WHOLE and start is None:
+            found = whole(C, a, b, turned)
+            if found is not None:
+                return found
+        masses = count_mass(a, b)
         if C.size <= SMALL or (C.shape[1] <= THIN and C.shape[0] > TURN * C.shape[1]):
             from otdist.transport._weighted_small import elongated
 
-            found, stopped = elongated(Stored(C, turned), masses, watch, 0)
+            basis, stopped = elongated(Stored(C, turned), masses, watch, 0)
         else:
             from otdist.transport._weighted_large import level
 
-            found, stopped = level(Stored(C, turned), masses, watch, 0, None if turned else start)
-    return found.solution(a, b, masses.unit, stopped, turned)
+            basis, stopped = level(Stored(C, turned), masses, watch, 0, None if turned else start)
+    return basis.solution(a, b, masses.unit, stopped, turned)
+
+
+def whole(C: Array, a: Array, b: Array, turned: bool) -> Solution | None:
+    """The optimum by one call of a kernel, if it can be had so."""
+    n, m = C.shape
+    C = lend(C)
+    rows, columns, mass = np.empty(n + m, np.int64), np.empty(n + m, np.int64), np.empty(n + m)
+    g = np.empty(n if turned else m)
+    room, limits = small_transport.room(n, m), (LARGEST_TOTAL, max(1, PRICED // m), PIECE)
+    pairs = small_transport.solve(
+        *(C, C.ravel(), NONE, a, b, turned, exact_sums(C), *limits), *room, *(rows, columns, mass, g)
+    )
+    if pairs < 0:
+        return None
+    return Solution(rows[:pairs], columns[:pairs], mass[:pairs], g, int(room.state[network.PIVOTS]), NAME)
 
 
 def new_plan(room: int) -> network.Plan:
@@ -287,4 +285,4 @@ class Compiling:
 
     @staticmethod
     def _compiled() -> int:
-        return len(network.improve.signatures)
+        return len(network.improve.overloads)
