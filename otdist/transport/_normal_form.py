@@ -218,7 +218,7 @@ def _ranged(problem: Any, epsilon: float) -> Any:
     size = _log_size(problem)
     if not (-960.0 < own < 960.0 and size - own < math.log2(WIDEST)):
         raise ValueError(
-            f"epsilon: found {epsilon!r} where costs are up to about 2^{size + problem.log_unit:.0f}; these are too far "
+            f"epsilon: found {epsilon!r} where costs are up to about 2^{size + problem.log_unit:.0f}; too far "
             f"apart for float64"
         )
     return problem
