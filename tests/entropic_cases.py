@@ -269,10 +269,11 @@ def prove(result: Any, given: Case, *, tol: float | None = None, passes: int = 1
     soft = unit * reach * sum(1.0 / r for r in rho if r < math.inf)  # targets are functions of rounded potentials
     within = 1e-11 + 1e-3 * error + 4.0 * exact + 2.0 * unit + drift + soft
     stated = float(result.marginal_error)
-    assert abs(error - stated) <= within, ("marginal_error", error, stated)
+    seen = given.dtype == "float64" or total > float(np.finfo(given.dtype).tiny) * 1e6  # a plan its dtype can hold
+    assert not seen or abs(error - stated) <= within, ("marginal_error", error, stated)
     if result.converged:
         assert stated <= tol
-        assert error <= tol + within
+        assert not seen or error <= tol + within
     else:
         assert stated > tol or not balanced
     # the values
@@ -283,6 +284,10 @@ def prove(result: Any, given: Case, *, tol: float | None = None, passes: int = 1
     slack = (1e-12 + 2.0 * unit + drift) * scale + 4.0 * exact * epsilon * mass
     regular = float(result.value)
     proved = reference.dual(C, a, b, f, g, epsilon, rho)
+    if not balanced:  # the plan does not feel a constant moved from g to f: the value is that of the best one
+        r, c = rows.sum(), columns.sum()
+        s = math.log(r / c) / sum(1.0 / price for price in rho) if min(r, c) > 0 else 0.0
+        proved = max(proved, reference.dual(C, a, b, f + s, g - s, epsilon, rho))
     if blur < 0.1:
         assert abs(regular - proved) <= slack + (epsilon * mass * blur if unit else 0.0), ("value", regular, proved)
         assert proved <= upper + slack + (epsilon * mass * blur if unit else 0.0), ("upper below dual", proved, upper)

@@ -165,7 +165,7 @@ class _Judge:
         self.task, self.phi, self.gamma, self.claimed = task, phi, gamma, columns
         b, eps = task.b, task.epsilon
         self.f, self.g = eps * phi, eps * gamma
-        self.rho = tuple(math.inf if kappa == 1.0 else eps * kappa / (1.0 - kappa) for kappa in task.kappa)
+        self.rho = tuple(eps / task.slope(k) if task.slope(k) > 0.0 else math.inf for k in (0, 1))
         if task.kappa[1] == 1.0:
             self.kept = np.minimum(columns, b)
             self.y = np.where(columns > b, b / np.where(columns > 0.0, columns, 1.0), 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from dataclasses import replace
@@ -21,6 +22,8 @@ from otdist.transport._problem import Gridded, Points
 
 # Points a side up to which problems are solved by the batch.
 SMALL = 256
+# rho in parts of epsilon above which kappa alone does not tell it well enough.
+STEEP = 1e5
 
 
 def solve_all(
@@ -36,6 +39,7 @@ def solve_all(
         and len(stated) > 1
         and max(given.shape[-2:]) <= SMALL
         and not isinstance(stated[0].problem, Gridded)
+        and all(r == math.inf or r <= STEEP * e for r in options.rho for e in epsilon)
     ):
         return _together(stated, columns, options, begin)
     return [_alone(one, start, options, begin) for one, start in zip(stated, columns, strict=True)]

@@ -14,7 +14,7 @@ from otdist._expression import is_real, number
 from otdist._results import Transport
 from otdist._samples import common, need_directions, points, same_d
 from otdist.catalogue import choose
-from otdist.transport._problem import Gridded, Problem, clouds, cost_matrix
+from otdist.transport._problem import Gridded, Points, Problem, clouds, cost_matrix, unscaled
 from otdist.transport.geometry import COSTS, CostMatrix, PointCloud
 from otdist.transport.grid import Grid
 from otdist.transport.line import exponent
@@ -48,7 +48,9 @@ class Given:
 
     def problem(self, k: int) -> Problem:
         found: Problem = self.geometry.problem(k)
-        if not -1070.0 < found.log_unit < 1024.0:
+        if isinstance(found, Points) and found.log_unit < -1070.0:  # costs of 0, whatever the unit
+            return unscaled(found)
+        if not found.log_unit < 1024.0:
             raise ValueError(
                 f"x and y: found points whose costs are of about 2^{found.log_unit:.0f}, out of the range of float64; "
                 f"scale them, or lower p"

@@ -38,6 +38,7 @@ class Entropic:
     epsilon: float  # in the units of the problem's costs
     tol: float
     kappa: tuple[float, float] = (1.0, 1.0)
+    slopes: tuple[float, float] | None = None  # epsilon / rho, where kappa has lost digits of it
     single: bool = False  # the caller's arrays are float32 or coarser: float32 arithmetic will do where it suffices
     memory: int = 1 << 30  # bytes that may be allocated beyond the arguments
 
@@ -47,18 +48,22 @@ class Entropic:
 
     def column_target(self, gamma: Array) -> Array:
         """What the columns of P are to sum to."""
-        return _target(self.b, gamma, self.kappa[1])
+        return _target(self.b, gamma, self.slope(1))
 
     def row_target(self, phi: Array) -> Array:
         """What the rows of P are to sum to."""
-        return _target(self.a, phi, self.kappa[0])
+        return _target(self.a, phi, self.slope(0))
+
+    def slope(self, side: int) -> float:
+        """epsilon / rho = 1/kappa - 1."""
+        return 1.0 / self.kappa[side] - 1.0 if self.slopes is None else self.slopes[side]
 
 
-def _target(mass: Array, potential: Array, kappa: float) -> Array:
-    if kappa == 1.0:
+def _target(mass: Array, potential: Array, slope: float) -> Array:
+    if slope == 0.0:
         return mass
     # masses that far from those given are on the way to a solution, not in one
-    return np.asarray(mass * np.exp(np.minimum(-(1.0 / kappa - 1.0) * potential, FAR)))
+    return np.asarray(mass * np.exp(np.minimum(-slope * potential, FAR)))
 
 
 @dataclass(frozen=True)

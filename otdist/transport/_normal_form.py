@@ -19,7 +19,7 @@ from otdist.transport._entropic_input import prices
 from otdist.transport._exact import Limits
 from otdist.transport._gibbs import Bounds, Entropic, Potentials
 from otdist.transport._gibbs_plan import Gibbs
-from otdist.transport._problem import Gridded, Matrix, Points, Problem
+from otdist.transport._problem import Gridded, Matrix, Points, Problem, unscaled
 
 # No engine can aim at less.
 ROUNDING = 2.0**-52
@@ -136,6 +136,7 @@ class Stated:
             epsilon / 2.0**problem.log_unit,
             max(options.limits.tolerance, ROUNDING),
             (kappa[0], kappa[1]),
+            (epsilon / options.rho[0], epsilon / options.rho[1]),
             options.single,
             options.memory,
         )
@@ -192,6 +193,8 @@ class Stated:
 
 # Largest potential in units of epsilon from which anything may start.
 FARTHEST = 1e15
+# Largest rho in parts of epsilon: above, kappa is 1 but for its last digits.
+HIGHEST = 2.0**40
 # Largest ratio of costs and epsilon, of epsilon and rho, and of epsilon and the unit of the costs.
 WIDEST = 2.0**900
 
@@ -202,24 +205,21 @@ def _damping(rho: float, epsilon: float) -> float:
         return 1.0
     if rho < epsilon / WIDEST:
         raise ValueError(f"rho: found {rho!r} with epsilon {epsilon!r}; such a price is no price, raise it")
+    if rho > HIGHEST * epsilon:
+        raise ValueError(f"rho: found {rho!r} with epsilon {epsilon!r}; pass inf to prescribe a marginal")
     return 1.0 / (1.0 + epsilon / rho)
 
 
 def _ranged(problem: Any, epsilon: float) -> Any:
     """The problem, in units in which epsilon and costs / epsilon are within the range of float64."""
     if problem.log_unit < 0.0 and math.log2(epsilon) - problem.log_unit > 900.0:
-        # costs that vanish beside epsilon need no unit of their own
-        if isinstance(problem, Points):
-            x, y = (np.ldexp(z, problem.log_length) for z in (problem.x, problem.y))
-            problem = replace(problem, x=x, y=y, log_unit=0.0, log_length=0)
-        else:
-            problem = Matrix(np.ldexp(problem.C, int(problem.log_unit)))
+        problem = unscaled(problem)  # costs that vanish beside epsilon need no unit of their own
     own = math.log2(epsilon) - problem.log_unit
     size = _log_size(problem)
     if not (-960.0 < own < 960.0 and size - own < math.log2(WIDEST)):
         raise ValueError(
-            f"epsilon: found {epsilon!r} where costs are up to about 2^{size + problem.log_unit:.0f}; these two are too "
-            f"far apart for float64"
+            f"epsilon: found {epsilon!r} where costs are up to about 2^{size + problem.log_unit:.0f}; too far "
+            f"apart for float64"
         )
     return problem
 
@@ -279,7 +279,7 @@ def _everywhere(problem: Problem, task: Entropic, found: Potentials, rows: Array
     if len(cols) < m:
         empty = np.setdiff1d(np.arange(m), cols)
         turned = transposed(problem.kept(rows, empty))
-        other = replace(task, problem=turned, a=np.ones(len(empty)), b=task.a, kappa=task.kappa[::-1])
+        other = replace(task, problem=turned, a=np.ones(len(empty)), b=task.a, kappa=task.kappa[::-1], slopes=None)
         gamma[empty] = settle(other, found.phi)[0]
     for potential in (phi, gamma):
         potential[~np.isfinite(potential)] = 0.0  # without mass and without a finite cost: any potential will do

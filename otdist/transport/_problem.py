@@ -271,6 +271,14 @@ def clouds(x: Array, y: Array, cost: str, p: float) -> Points:
     return Points(x, y, tag(cost, p), exponent * degree, exponent)
 
 
+def unscaled(problem: Any) -> Any:
+    """The problem in the units of the caller."""
+    if isinstance(problem, Points):
+        x, y = (np.ldexp(z, problem.log_length) for z in (problem.x, problem.y))
+        return replace(problem, x=x, y=y, log_unit=0.0, log_length=0)
+    return Matrix(np.ldexp(problem.C, int(problem.log_unit)))
+
+
 def lengths(z: Array) -> Array:
     """‖z‖ of every row, kept as a column; no square leaves the range of float64."""
     top = np.max(np.abs(z), axis=-1, keepdims=True)
