@@ -139,7 +139,15 @@ class _Lent:
 
 def lend(a: Array) -> Array:
     """`a` contiguous, as a kernel wants it; a view unless its layout forbids."""
-    return np.asarray(_Lent(np.ascontiguousarray(a))) if a.size else np.empty(a.shape, a.dtype)
+    if not a.size:
+        return np.empty(a.shape, a.dtype)
+    whole = np.ascontiguousarray(a)
+    face = whole.view()
+    try:
+        face.flags.writeable = True  # where the memory is that of a writable array, that is all
+    except ValueError:
+        return np.asarray(_Lent(whole))
+    return face
 
 
 def _apart(shape: tuple[int, ...], dtype: Any) -> Array:

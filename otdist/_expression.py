@@ -82,7 +82,10 @@ def _coerce(value: Any) -> Kernel | None:
 def number(name: str, value: Any, low: float, *, closed: bool = False, high: float = math.inf) -> float:
     if not is_real(value):
         raise TypeError(f"{name}: found {value!r}; give a number")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if not (math.isfinite(number) and (number > low or (closed and number == low)) and number <= high):
         span = f"{'>=' if closed else '>'} {low:g}" + (f" and <= {high:g}" if high < math.inf else "")
         raise ValueError(f"{name}: found {value!r}; give a finite number {span}")

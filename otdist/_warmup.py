@@ -41,6 +41,11 @@ def run() -> int:
     for call in _transport():
         call()
     print(f"{'transport':<20} {time.perf_counter() - begin:6.2f} s", flush=True)
+    begin = time.perf_counter()
+    for dtype in (np.float32, np.float64):
+        for call in _entropic(dtype):
+            call()
+    print(f"{'entropic transport':<20} {time.perf_counter() - begin:6.2f} s", flush=True)
     print(f"{'all':<20} {time.perf_counter() - start:6.2f} s")
     return 0
 
@@ -105,6 +110,29 @@ def _transport() -> Iterator[Callable[[], object]]:
         yield partial(od.wasserstein_1d, rng.random(9), rng.random(9), p=p)
         yield partial(od.wasserstein_1d, rng.random(9), rng.random(7), p=p)
         yield partial(od.sliced_wasserstein, rng.random((9, 2)), rng.random((7, 2)), p=p)
+
+
+def _entropic(dtype: type[np.floating[Any]]) -> Iterator[Callable[[], object]]:
+    """Every engine of entropic transport, from matrices, points, grids and in batches, and its derivatives."""
+    rng = np.random.default_rng(0)
+    C, small = rng.random((300, 200)).astype(dtype), rng.random((3, 20, 10)).astype(dtype)
+    options: dict[str, Any] = {"on_fail": "ignore", "max_iter": 300}
+    for epsilon in (0.1, 1e-3):
+        for method in ("newton", "sinkhorn"):
+            yield partial(od.sinkhorn, C, epsilon=epsilon, method=method, **options)
+        yield partial(od.sinkhorn, small, epsilon=epsilon, **options)
+    yield partial(od.sinkhorn, small, epsilon=0.1, rho=1.0, **options)
+    yield partial(od.sinkhorn, od.Grid((5, 4)), rng.dirichlet(np.ones(20)), epsilon=0.5, **options)
+    for d in (1, 2, 3, 12):
+        x, y = rng.random((2, 300, d)).astype(dtype)
+        for cost in ("sqeuclidean", "euclidean"):
+            cloud = od.PointCloud(x, y, cost=cost)
+            for method in ("newton", "sinkhorn", *(("multiscale",) if d <= 3 else ())):
+                yield partial(od.sinkhorn, cloud, epsilon=0.1, method=method, **options)
+            yield partial(
+                od.value_and_grad(od.sinkhorn_divergence, (0, 1)), x, y, epsilon=0.1, cost=cost, on_fail="ignore"
+            )
+            yield partial(od.value_and_grad(od.wasserstein), x, y, method="sinkhorn", on_fail="ignore")
 
 
 def _sparse(p: Any, q: Any, **options: Any) -> None:

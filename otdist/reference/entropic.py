@@ -86,7 +86,8 @@ def newton(C: Any, a: Any, b: Any, f: Any, g: Any, epsilon: float, rho: Pair = B
 
 def targets(a: Any, b: Any, f: Any, g: Any, rho: Pair = BALANCED) -> tuple[Any, Any]:
     """What rows and columns of P sum to at the optimum: a, b, or a exp(-f / rho_a), b exp(-g / rho_b)."""
-    rows, columns = (w if r == math.inf else w * np.exp(-h / r) for w, h, r in ((a, f, rho[0]), (b, g, rho[1])))
+    sides = ((a, f, rho[0]), (b, g, rho[1]))
+    rows, columns = (w if r == math.inf else w * np.exp(np.where(w > 0, -h / r, 0.0)) for w, h, r in sides)
     return rows, columns
 
 
@@ -115,7 +116,8 @@ def dual(C: Any, a: Any, b: Any, f: Any, g: Any, epsilon: float, rho: Pair = BAL
     """A lower bound of the value, from any potentials; the value at the optimal ones."""
 
     def paid(w: Any, h: Any, r: float) -> float:  # <w, h>, or rho <w, 1 - exp(-h / rho)>
-        terms = w * np.where(w > 0, h, 0.0) if r == math.inf else -r * w * np.expm1(-h / r)
+        h = np.where(w > 0, h, 0.0)
+        terms = w * h if r == math.inf else -r * w * np.expm1(-h / r)
         return math.fsum(terms.tolist())
 
     moved = math.fsum(np.ravel(plan(C, a, b, f, g, epsilon)).tolist())
@@ -160,8 +162,10 @@ def sinkhorn_divergence(
     """
     cross = value(xy, a, b, epsilon, rho, **limits)
     own = value(xx, a, a, epsilon, (rho[0],) * 2, **limits) + value(yy, b, b, epsilon, (rho[1],) * 2, **limits)
-    unequal = 0.0 if rho == BALANCED else 0.5 * epsilon * float(np.sum(a) - np.sum(b)) ** 2
-    return cross - 0.5 * own + unequal
+    if rho == BALANCED:
+        return cross - 0.5 * own
+    own += sum(epsilon * float(np.sum(w) ** 2 - np.sum(w)) for w, r in ((a, rho[0]), (b, rho[1])) if r == math.inf)
+    return cross - 0.5 * own + 0.5 * epsilon * float(np.sum(a) - np.sum(b)) ** 2
 
 
 # --- formulas ---------------------------------------------------------------------------------------------------------

@@ -85,7 +85,8 @@ def marginal_error(task: Entropic, h: Array, phi: Array, gamma: Array, columns: 
     error = float(np.abs(columns - target).sum() + task.row_target(phi)[~np.isfinite(h)].sum())
     if task.kappa == (1.0, 1.0):
         return error
-    return error / float(task.row_target(phi).sum() + target.sum())
+    moved = float(task.row_target(phi).sum() + target.sum())
+    return error / moved if moved > 0.0 else error  # nothing moves: then neither does the plan
 
 
 def applied(task: Entropic, phi: Array, gamma: Array, V: Array, transpose: bool = False) -> Array:
@@ -293,10 +294,12 @@ class _Judge:
         target_a, target_b = task.row_target(phi), task.column_target(gamma)
         error = float(np.abs(mass - target_a).sum() + np.abs(self.columns - target_b).sum())
         if task.kappa != (1.0, 1.0):
-            error /= float(target_a.sum() + target_b.sum())
+            moved = float(target_a.sum() + target_b.sum())
+            error = error / moved if moved > 0.0 else error
         linear = float(rows[softmin.LINEAR].sum())
         best = max(dual.low, shifted.low)
-        return Bounds(dual.value, linear, lower.low, upper.high, best, primal.high, error, self.columns)
+        value = max(dual.value, shifted.value, key=lambda v: -math.inf if math.isnan(v) else v)
+        return Bounds(value, linear, lower.low, upper.high, best, primal.high, error, self.columns)
 
     def _divergence(self, into: _Bracket, total: float) -> None:
         """epsilon KL(T | a x b), from above, by convexity."""

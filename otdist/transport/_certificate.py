@@ -2,7 +2,7 @@
 
 Any coupling P bounds the optimum from above by <P, C>; any potentials with f_i + g_j <= c_ij bound it from below by
 <a, f> + <b, g>. Given g, f_i = min_j c_ij - g_j is the best and always feasible. Both sums are exact up to one rounding
-(products split in two floats, `math.fsum`), which is taken off, and so is what else was rounded: each f_i, by 2^-53 of
+(`kernels/exact_sums.py`), which is taken off, and so is what else was rounded: each f_i, by 2^-53 of
 its size unless all numbers are integers, and the marginals of the plan: one that is off by d, by |d| times its
 potential, which is to first order what it is worth.
 """
@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from otdist._arrays import Array
+from otdist.kernels.certificate import judge
+from otdist.transport._problem import Problem
 
 HALF_ULP = 2.0**-53
 # Where the value is small against the terms it is made of, as with potentials of both signs that cancel, the gap cannot
@@ -46,60 +48,14 @@ class Certificate:
 
 
 def certify(
-    a: Array,
-    b: Array,
-    rows: Array,
-    cols: Array,
-    mass: Array,
-    c: Array,
-    f: Array,
-    g: Array,
-    *,
-    roundings: int,
+    problem: Problem, a: Array, b: Array, rows: Array, cols: Array, mass: Array, c: Array, f: Array, g: Array
 ) -> Certificate:
-    """The bounds of a plan with costs `c`, and of potentials, each f_i of which was rounded so many times."""
-    value, low, high, primal = _dot((mass, c))
-    off_a = np.abs(np.bincount(rows, mass, len(a)) - a)
-    off_b = np.abs(np.bincount(cols, mass, len(b)) - b)
-    drift = float(off_a @ np.abs(f) + off_b @ np.abs(g))
+    """The bounds of a plan with costs `c`, and of potentials."""
+    found = judge(a, b, rows, cols, mass, c, f, g, np.empty(len(a) + len(b)))
+    (value, rest, lost), (dual, dual_rest, dual_lost), size, size_f, error, drift, reach, whole = found
+    high = value if rest + lost <= 0.0 else math.nextafter(value + (rest + lost), math.inf)
     upper = high if drift == 0.0 else math.nextafter(high + drift, math.inf)
-    _, low, _, dual = _dot((a, f), (b, g))
-    rounded = roundings * HALF_ULP * float(a @ np.abs(f))
+    low = dual if dual_rest - dual_lost >= 0.0 else math.nextafter(dual + (dual_rest - dual_lost), -math.inf)
+    rounded = 0.0 if whole and problem.integral else problem.roundings * HALF_ULP * size_f
     lower = low if rounded == 0.0 else math.nextafter(low - rounded, -math.inf)
-    reach = float(a.sum()) * sum(float(np.max(np.abs(t), where=w > 0.0, initial=0.0)) for t, w in ((f, a), (g, b)))
-    return Certificate(value, lower, upper, primal + dual, reach, float(off_a.sum() + off_b.sum()))
-
-
-def whole(x: Array) -> bool:
-    """Whether all entries are integers that float64 adds without rounding."""
-    return bool(np.all(x == np.rint(x))) and float(np.max(np.abs(x), initial=0.0)) < 2.0**52
-
-
-def _dot(*pairs: tuple[Array, Array]) -> tuple[float, float, float, float]:
-    """The sum of products, bounds from below and above, and the sum of their sizes."""
-    terms: list[float] = []
-    size = 0.0
-    for weights, values in pairs:
-        product, error = _product(weights, values)
-        terms += product.tolist()
-        terms += error[error != 0.0].tolist()
-        size += float(np.sum(np.abs(product)))
-    whole = math.fsum(terms)
-    terms.append(-whole)
-    residue = math.fsum(terms)
-    low = whole if residue >= 0.0 else math.nextafter(whole, -math.inf)
-    high = whole if residue <= 0.0 else math.nextafter(whole, math.inf)
-    return whole, low, high, size
-
-
-def _product(x: Array, y: Array) -> tuple[Array, Array]:
-    """x y as a sum of two floats (Dekker, 1971)."""
-    product = x * y
-    (a, b), (c, d) = _split(x), _split(y)
-    return product, ((a * c - product) + a * d + b * c) + b * d
-
-
-def _split(x: Array) -> tuple[Array, Array]:
-    t = 134217729.0 * x
-    high = t - (t - x)
-    return high, x - high
+    return Certificate(value, lower, upper, size, reach, error)

@@ -10,7 +10,7 @@ import numpy as np
 
 from otdist._arrays import Array, Door, enter
 from otdist._evaluate import lend
-from otdist._expression import number
+from otdist._expression import is_real, number
 from otdist._results import Transport
 from otdist._samples import common, need_directions, points, same_d
 from otdist.catalogue import choose
@@ -48,6 +48,11 @@ class Given:
 
     def problem(self, k: int) -> Problem:
         found: Problem = self.geometry.problem(k)
+        if not -1070.0 < found.log_unit < 1024.0:
+            raise ValueError(
+                f"x and y: found points whose costs are of about 2^{found.log_unit:.0f}, out of the range of float64; "
+                f"scale them, or lower p"
+            )
         return found
 
     def points(self, k: int) -> tuple[Array, Array] | None:
@@ -211,8 +216,11 @@ def prices(rho: Any) -> tuple[float, float]:
     """Prices of both marginals; inf: prescribed."""
     if rho is None:
         return math.inf, math.inf
+    if isinstance(rho, np.ndarray) and rho.ndim == 1:
+        rho = rho.tolist()
     pair = rho if isinstance(rho, tuple | list) else (rho, rho)
     if len(pair) != 2:
         raise ValueError(f"rho: found {len(pair)} prices; give one number, or a pair for rows and columns")
-    first, second = (math.inf if r is None or r is math.inf or r == math.inf else number("rho", r, 0.0) for r in pair)
+    free = (r is None or (is_real(r) and r == math.inf) for r in pair)
+    first, second = (math.inf if infinite else number("rho", r, 0.0) for infinite, r in zip(free, pair, strict=True))
     return first, second

@@ -20,6 +20,9 @@ import numpy as np
 
 from otdist._arrays import Array
 
+# Largest logarithm of a mass over the one given.
+FAR = 600.0
+
 
 @dataclass(frozen=True)
 class Entropic:
@@ -54,7 +57,8 @@ class Entropic:
 def _target(mass: Array, potential: Array, kappa: float) -> Array:
     if kappa == 1.0:
         return mass
-    return np.asarray(mass * np.exp(-(1.0 / kappa - 1.0) * potential))
+    # masses that far from those given are on the way to a solution, not in one
+    return np.asarray(mass * np.exp(np.minimum(-(1.0 / kappa - 1.0) * potential, FAR)))
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,31 @@ class GibbsPlan:
         x, y = (self._stacked([pair[side] for pair in pairs], None) for side in (0, 1))
         return x, y
 
+    def pulled(self, **bars: Array) -> dict[str, Any]:
+        """`Transport.vjp`."""
+        split = self._split(bars)
+        return self._derivatives([part.vjp(Cotangent(**one)) for part, one in zip(self.parts, split, strict=True)])
+
+    def moved(self, **moves: Array) -> dict[str, Any]:
+        """`Transport.hvp`."""
+        split = self._split(moves)
+        return self._derivatives([part.hvp(Direction(**one)) for part, one in zip(self.parts, split, strict=True)])
+
+    def _split(self, arrays: dict[str, Array]) -> list[dict[str, Any]]:
+        batch = len(self.shape) - 2
+        flat = {name: z.reshape(len(self.parts), *z.shape[batch:]) for name, z in arrays.items()}
+        return [
+            {name: float(z[k]) if name == "linear" else z[k] for name, z in flat.items()}
+            for k in range(len(self.parts))
+        ]
+
+    def _derivatives(self, found: list[Gradients]) -> dict[str, Any]:
+        out = {}
+        for name in ("costs", "x", "y", "a", "b"):
+            parts = [getattr(one, name) for one in found]
+            out[name] = None if parts[0] is None else self._stacked(parts, None)
+        return out
+
     def _stacked(self, found: list[Array], tail: Any) -> Array:
         tail = found[0].shape if tail is None else tail
         return np.array(found).reshape(*self.shape[:-2], *tail)

@@ -14,7 +14,9 @@ from otdist._evaluate import lend
 from otdist._results import Transport
 from otdist._samples import need_directions, points, same_d
 from otdist.catalogue import choose, flag
-from otdist.transport._problem import Gridded, Problem, clouds, cost_matrix
+from otdist.kernels.exact_sums import total
+from otdist.kernels.pricing import survey
+from otdist.transport._problem import Gridded, Matrix, Problem, clouds, cost_matrix
 from otdist.transport.geometry import COSTS, CostMatrix, PointCloud
 from otdist.transport.grid import Grid
 from otdist.transport.line import exponent
@@ -44,7 +46,7 @@ def entered(costs: Any, a: Any, b: Any) -> Given:
     found = dict(zip([*given, *own], hosts, strict=True))
     a, b = found.get("a"), found.get("b")
     if "costs" in found:
-        return Given(door, cost_matrix(_matrix(found["costs"])), a, b)
+        return Given(door, _matrix(found["costs"]), a, b)
     x = sample("x", found["x"])
     y = sample("y", found["y"]) if "y" in found else x
     choose("cost", costs.cost, COSTS)
@@ -73,45 +75,49 @@ def sample(name: str, x: Array) -> Array:
     return lend(np.ascontiguousarray(x, np.float64))
 
 
-def _matrix(C: Array) -> Array:
+def _matrix(C: Array) -> Matrix:
     if C.ndim != 2 or 0 in C.shape:
         raise ValueError(f"costs: found shape {C.shape}; a cost matrix has shape (n, m), n >= 1 and m >= 1")
-    least = np.min(C)
-    if not least > -np.inf:  # NaN or -inf
+    D = lend(np.ascontiguousarray(C, np.float64))
+    least, largest, odd = survey(D)
+    if odd or least == -np.inf:
         bad = np.isnan(C) | np.isneginf(C)
         where = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape))
         raise ValueError(f"costs: found {C[where]!s} at index {where}; costs are numbers or +inf (no mass may move)")
-    return lend(np.ascontiguousarray(C, np.float64))
+    return cost_matrix(D, largest)
 
 
 def masses(given: Given, *, balanced: bool) -> tuple[Array, Array]:
     """a and b, of one total if `balanced`."""
     n, m = given.problem.shape
-    a, b = _mass("a", given.a, n), _mass("b", given.b, m)
-    total, other = math.fsum(a.tolist()), math.fsum(b.tolist())
-    for name, t in (("a", total), ("b", other)):
+    (a, moved), (b, other) = _mass("a", given.a, n), _mass("b", given.b, m)
+    for name, t in (("a", moved), ("b", other)):
         if not 0.0 < t < math.inf:
             raise ValueError(f"{name}: found a total of {t:g}; there must be mass to move, and its sum finite")
-    if not balanced or total == other:
+    if not balanced or moved == other:
         return a, b
-    if abs(total - other) > given.door.tolerance * max(total, other):
+    if abs(moved - other) > given.door.tolerance * max(moved, other):
         cure = "pass mass= or unmatched= to leave some where it is, or scale b to a.sum() / b.sum()"
         missing = [name for name, x in (("a", given.a), ("b", given.b)) if x is None]
         note = f" ({missing[0]} was not given and is uniform with total 1)" if missing else ""
-        raise ValueError(f"a and b: found totals {total:.9g} and {other:.9g}{note}; they must agree: {cure}")
-    return a, b * (total / other)
+        raise ValueError(f"a and b: found totals {moved:.9g} and {other:.9g}{note}; they must agree: {cure}")
+    return a, b * (moved / other)
 
 
-def _mass(name: str, w: Array | None, n: int) -> Array:
+def _mass(name: str, w: Array | None, n: int) -> tuple[Array, float]:
+    """Masses, and their sum rounded once."""
     if w is None:
-        return np.full(n, 1.0 / n)
+        equal = np.full(n, 1.0 / n)
+        return equal, total(equal)[0]
     if w.shape != (n,):
         raise ValueError(f"{name}: found shape {w.shape}; the costs need masses of shape ({n},)")
-    bad = ~((w >= 0) & (w < np.inf))
-    if bad.any():
+    own = np.array(w, np.float64, order="C")
+    whole, good = total(own)
+    if not good:
+        bad = ~((w >= 0) & (w < np.inf))
         at = int(np.argmax(bad))
         raise ValueError(f"{name}: found {w[at]!s} at index {at}; masses must be finite and >= 0")
-    return w.astype(np.float64)
+    return own, whole
 
 
 def warm(init: Any, shape: tuple[int, int]) -> Array | None:

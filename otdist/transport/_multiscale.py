@@ -190,7 +190,9 @@ class Solver:
             if error > 4.0 * best_error:
                 anderson.forget()
             step = level.columns_solved(new, gamma, col)
-            phi, gamma = new, anderson(gamma, step)
+            # a constant is free where both sides are prescribed: acceleration would let it wander until digits are lost
+            free = float(b @ step) / float(b.sum()) if level.kappa == (1.0, 1.0) else 0.0
+            phi, gamma = new + free, anderson(gamma, step - free)
             if sweep + 1 < limit and self._drifted(at, phi, gamma, tol, sweep):
                 at = level.listed(phi, gamma, cut)
         return *best, best_error

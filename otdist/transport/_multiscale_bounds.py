@@ -76,6 +76,8 @@ def judge(task: Entropic, potentials: Potentials) -> Bounds:
     shifted = potentials.gamma * task.epsilon
     lower = float(task.a @ least + task.b @ shifted)
     low_size = float(task.a @ np.abs(least) + task.b @ np.abs(shifted))
+    everywhere = np.empty(len(b))
+    everywhere[solver.order[1]] = col
     return Bounds(
         value=float(value),
         linear=float(linear),
@@ -84,6 +86,7 @@ def judge(task: Entropic, potentials: Potentials) -> Bounds:
         entropic_lower=value - task.epsilon * loss - rounding,
         entropic_upper=upper + task.epsilon * entropy + rounding + ROUNDING * task.epsilon * abs(entropy),
         marginal_error=float(np.abs(col - b).sum()) + 2.0 * loss,
+        columns=everywhere,
     )
 
 

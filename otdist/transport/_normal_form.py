@@ -13,6 +13,7 @@ from otdist._expression import number
 from otdist._results import Status
 from otdist.catalogue import choose
 from otdist.kernels import threads
+from otdist.kernels.costs import power
 from otdist.kernels.profiles import Squared
 from otdist.transport._engines import METHODS
 from otdist.transport._entropic_input import prices
@@ -125,11 +126,12 @@ class Stated:
         points: tuple[Array, Array] | None = None,
     ) -> Stated:
         """The problem between masses a and b, balanced ones of equal totals."""
+        problem = _ranged(problem, epsilon)
         total = float(a.sum()) if options.balanced else 1.0
         p, q = a / total, b / total
         rows, cols = (np.arange(len(w)) if isinstance(problem, Gridded) else np.flatnonzero(w) for w in (p, q))
         near, shift = _centred(problem, p, q) if options.balanced else (problem, None)
-        kappa = tuple(1.0 if r == math.inf else r / (r + epsilon) for r in options.rho)
+        kappa = tuple(_damping(r, epsilon) for r in options.rho)
         task = Entropic(
             _kept(near, rows, cols),
             p[rows],
@@ -162,7 +164,9 @@ class Stated:
         if g is None:
             return None
         own = g / 2.0**self.problem.log_unit
-        return np.asarray((own if self.shift is None else own - self.shift.g) / self.task.epsilon)
+        with np.errstate(over="ignore", invalid="ignore"):
+            start = (own if self.shift is None else own - self.shift.g) / self.task.epsilon
+        return np.clip(np.nan_to_num(start), -FARTHEST, FARTHEST)
 
     def everywhere(self, found: Potentials) -> tuple[Array, Array]:
         """Potentials of all rows and columns: those without mass follow from the other side."""
@@ -187,6 +191,53 @@ class Stated:
         gibbs = Gibbs(task, found, self.rows, self.cols, self.problem.shape, self.total, self.points)
         own = _in_units(bounds, 2.0**self.problem.log_unit, self.total, epsilon, self.balanced)
         return Solved(gibbs, f, g, own, bool(converged), epsilon)
+
+
+# Largest potential in units of epsilon from which anything may start.
+FARTHEST = 1e15
+# Largest ratio of costs and epsilon, of epsilon and rho, and of epsilon and the unit of the costs.
+WIDEST = 2.0**900
+
+
+def _damping(rho: float, epsilon: float) -> float:
+    """kappa = rho / (rho + epsilon)."""
+    if rho == math.inf:
+        return 1.0
+    if rho < epsilon / WIDEST:
+        raise ValueError(f"rho: found {rho!r} with epsilon {epsilon!r}; such a price is no price, raise it")
+    return 1.0 / (1.0 + epsilon / rho)
+
+
+def _ranged(problem: Any, epsilon: float) -> Any:
+    """The problem, in units in which epsilon and costs / epsilon are within the range of float64."""
+    if problem.log_unit < 0.0 and math.log2(epsilon) - problem.log_unit > 900.0:
+        # costs that vanish beside epsilon need no unit of their own
+        if isinstance(problem, Points):
+            x, y = (np.ldexp(z, problem.log_length) for z in (problem.x, problem.y))
+            problem = replace(problem, x=x, y=y, log_unit=0.0, log_length=0)
+        else:
+            problem = Matrix(np.ldexp(problem.C, int(problem.log_unit)))
+    own = math.log2(epsilon) - problem.log_unit
+    size = _log_size(problem)
+    if not (-960.0 < own < 960.0 and size - own < math.log2(WIDEST)):
+        raise ValueError(
+            f"epsilon: found {epsilon!r} where costs are up to about 2^{size + problem.log_unit:.0f}; these two are too "
+            f"far apart for float64"
+        )
+    return problem
+
+
+def _log_size(problem: Any) -> float:
+    """log2 of a bound of the costs, in units of the problem; -inf if all are 0."""
+    if isinstance(problem, Gridded | Points):
+        if isinstance(problem, Gridded):
+            extent, degree = sum(float(np.ptp(axis)) for axis in problem.grid.axes), problem.grid.power
+        else:
+            low, high = (pick([pick(z, axis=0) for z in (problem.x, problem.y)], axis=0) for pick in (np.min, np.max))
+            extent, degree = float(np.sum(high - low)), power(problem.cost)
+        return degree * math.log2(extent) if extent > 0.0 else -math.inf
+    size = float(np.max(np.abs(problem.C), where=np.isfinite(problem.C), initial=0.0))
+    return math.log2(size) if size > 0.0 else -math.inf
 
 
 def _kept(problem: Problem, rows: Array, cols: Array) -> Problem:

@@ -240,14 +240,18 @@ def _integral(x: Array) -> bool:
     return bool(np.all(x == np.rint(x)))
 
 
-def cost_matrix(C: Array) -> Matrix:
-    """Costs of any size: scaled by a power of two, exactly, where sums of them would leave the range of float64."""
-    size = max(float(np.max(C)), -float(np.min(C)))
+def cost_matrix(C: Array, size: float | None = None) -> Matrix:
+    """Costs of any size: scaled by a power of two, exactly, where sums of them would leave the range of float64.
+
+    size: the largest finite |c_ij|, if it is known.
+    """
+    if size is None:
+        size = max(float(np.max(C)), -float(np.min(C)))
     if size == math.inf:
         size = float(np.max(np.abs(C), where=np.isfinite(C), initial=0.0))
     if size == 0.0 or 1e-200 < size < 1e200:
         return Matrix(C)
-    exponent = math.frexp(size)[1]
+    exponent = min(math.frexp(size)[1], 1023)
     return Matrix(np.ascontiguousarray(np.ldexp(C, -exponent)), float(exponent))
 
 

@@ -142,11 +142,29 @@ class Level:
         return off if self.balanced else off / max(float(c.sum() + t.sum()), 1e-300)
 
     def dual(self) -> tuple[float, float]:
-        """The semi-dual of prescribed masses at these potentials, and the size of its terms; else -inf."""
-        if not self.balanced:
-            return -math.inf, 0.0
-        terms = self.costs.a * self.f, self.costs.b * (self.g - self.costs.log_b)
-        return LN2 * sum(float(x.sum()) for x in terms), sum(float(np.abs(x).sum()) for x in terms)
+        """The semi-dual at these potentials, up to a constant, and the size of its terms."""
+        masses = self.costs.a, self.costs.b
+        if self.balanced:
+            terms = [masses[0] * self.f * LN2, masses[1] * (self.g - self.costs.log_b) * LN2]
+        else:
+            terms = [_gain(*side) for side in zip(masses, (self.phi, self.gamma), self.kappa, strict=True)]
+            terms.append(-self.rows())
+        return sum(float(x.sum()) for x in terms), sum(float(np.abs(x).sum()) for x in terms)
+
+    def translate(self) -> None:
+        """Priced masses: move a constant between the sides so that both say how much moves in all.
+
+        All sums of rows change by one factor, so that this is the maximum of the semi-dual along the constants, where
+        it is nearly flat at large rho (Sejourne, Vialard and Peyre, 2022).
+        """
+        if self.balanced or not np.isfinite(self.f).all():
+            return
+        ka, kb = self.kappa
+        rows = np.log(self.costs.a) + (ka - 1.0) * LN2 * self.f
+        columns = np.log(self.costs.b) + (1.0 - 1.0 / kb) * self.gamma
+        by = LOG2E * (_log_sum(columns) - _log_sum(rows)) / (1.0 - ka + (1.0 / kb - 1.0))
+        if math.isfinite(by):
+            self.g, self.f = self.g + by, self.f - by
 
     @property
     def charges(self) -> Array:
@@ -270,6 +288,20 @@ class Plan:
 
         costs.tiled(tile, self.pairs, ENTRY)
         return np.asarray(costs._sums.sum(0))
+
+
+def _gain(mass: Array, potential: Array, kappa: float) -> Array:
+    """Terms of <mass, potential>, or of what stands for it where masses are priced."""
+    if kappa == 1.0:
+        return mass * potential
+    slope = 1.0 / kappa - 1.0
+    return np.asarray(mass * np.expm1(np.clip(-slope * potential, -FAR, FAR)) / -slope)
+
+
+def _log_sum(exponents: Array) -> float:
+    """log sum exp."""
+    top = float(exponents.max())
+    return top + math.log(float(np.exp(exponents - top).sum())) if math.isfinite(top) else top
 
 
 def _range(C: Array) -> tuple[float, float]:

@@ -64,6 +64,7 @@ def settle(level: Level, tol: float, *, exact: bool, listed: bool) -> Best:
     best, rough = Best(), 0
     least = MARGIN * DROPPED * min(tol, COARSE) / level.costs.m
     for _ in range(LOOKS):
+        level.translate()
         if listed:
             c, plan = level.measure(least)
             e = best.note(level, c)

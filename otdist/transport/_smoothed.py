@@ -8,6 +8,7 @@ import numpy as np
 
 from otdist._arrays import Array
 from otdist._discrepancy import Estimate
+from otdist._expression import number
 from otdist._samples import Pair, need_directions, pair, unbroadcast
 from otdist.transport._entropic import report, solve_all
 from otdist.transport._entropic_input import TOLERANCES, entered
@@ -39,7 +40,8 @@ def smoothed(
             raise ValueError(f"{name}: found None; pass the weights to differentiate by them")
     given = entered(PointCloud(x, y, cost, p), a, b)
     weights = given.a / given.a.sum(axis=1, keepdims=True), given.b / given.b.sum(axis=1, keepdims=True)
-    limits = Limits(max(tol, TOLERANCES[given.door.compute]), on_fail=on_fail)
+    asked = number("tol", tol, 0.0, closed=True)
+    limits = Limits(max(asked, TOLERANCES[given.door.compute]), on_fail=on_fail)
     options = Options(limits, single=given.single)
     problems = [given.problem(k) for k in range(len(given))]
     answers = solve_all(given, problems, weights[1], chosen(epsilon, problems, *weights), options, None)

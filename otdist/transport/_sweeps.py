@@ -10,7 +10,7 @@ units of cost.
 Arithmetic is float32 until the error comes near what the rounding of k c_ij, k = log2(e) / epsilon, leaves, then
 float64. The error that ends the solve is measured in float64 over all pairs, at the potentials handed back.
 
-Unbalanced on both sides, the sum of all masses converges slowly at large rho: after each iteration a constant moves
+Unbalanced, the sum of all masses converges slowly at large rho: after each iteration a constant moves
 from phi to gamma that makes the two targets agree, the best one in closed form (Sejourne, Vialard and Peyre, 2022).
 """
 
@@ -249,7 +249,7 @@ class _Sweeps:
         after = -kappa_b * logs
         if kappa_a == kappa_b == 1.0:  # a constant is free: neither side is to carry more than its half
             after = after + 0.5 * float(self.masses @ phi - after @ task.b / self.total)
-        elif kappa_a < 1.0 and kappa_b < 1.0:
+        else:
             after = after + _translation(task, phi, after)
         error = marginal_error(task, found.h, phi, gamma, columns)
         h = np.where(np.isfinite(found.h), found.h, 0.0)

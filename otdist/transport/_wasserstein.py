@@ -44,8 +44,8 @@ def distances(
 
 def _one(one: Pair, p: float, cost: str, limits: Limits, out: list[Array | None]) -> float:
     x, y = (lend(np.ascontiguousarray(z, np.float64)) for z in (one.x, one.y))
-    a = np.full(one.n, 1.0 / one.n) if one.x_weights is None else one.x_weights
-    b = np.full(one.m, 1.0 / one.m) if one.y_weights is None else one.y_weights
+    a = np.full(one.n, 1.0 / one.n) if one.x_weights is None else np.array(one.x_weights, np.float64)
+    b = np.full(one.m, 1.0 / one.m) if one.y_weights is None else np.array(one.y_weights, np.float64)
     scaled = clouds(x, y, cost, p)
     problem = replace(scaled, log_unit=0.0)
     answer = solve(problem, a, b, limits)

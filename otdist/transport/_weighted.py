@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -24,6 +23,8 @@ from otdist._arrays import Array
 from otdist.kernels import network
 from otdist.kernels.completion import place
 from otdist.kernels.crossover import plant
+from otdist.kernels.greedy import count
+from otdist.kernels.pricing import largest_integer
 from otdist.transport._solution import Solution, Watch
 
 SMALL = 40_000  # up to so many arcs: simplex over all arcs
@@ -100,7 +101,7 @@ class Stored:
         return found
 
     def exact(self) -> bool:
-        return integral(self.matrix)
+        return 0.0 <= largest_integer(self.matrix) < 2.0**52 / sum(self.shape)
 
 
 def bounded(C: Array) -> Array:
@@ -111,21 +112,6 @@ def bounded(C: Array) -> Array:
         low, high = (allowed.min(), allowed.max()) if len(allowed) else (0.0, 0.0)
         C = np.where(forbidden, high + 2.0 * (high - low) + abs(high), C)
     return C
-
-
-def integral(C: Array) -> bool:
-    """Whether all costs are integers (or forbidden), small enough that sums over a path stay exact."""
-    limit = 2.0**52 / sum(C.shape)
-    size = max(1, 32_768 // C.shape[1])
-    ends = [0, *range(1, len(C), size), len(C)]
-    for start, stop in pairwise(ends):  # most matrices are told by their first row
-        block = C[start:stop]
-        if (np.rint(block) != block).any() or block.min() < -limit:
-            return False
-        large = block > limit
-        if large.any() and np.isfinite(block[large]).any():
-            return False
-    return True
 
 
 class Masses(NamedTuple):
@@ -146,23 +132,8 @@ def lend(array: Array) -> Array:
 
 def count_mass(a: Array, b: Array) -> Masses:
     """Integer masses, exact where a and b are integers or uniform; else a unit of 2^-58 of the total."""
-    n, m = len(a), len(b)
-    if (a == a[0]).all() and (b == b[0]).all():
-        common = np.gcd(n, m)
-        unit = float(a[0]) * float(common) / m
-        return Masses(np.full(n, m // common, np.int64), np.full(m, n // common, np.int64), unit, False)
-    total = max(float(a.sum()), float(b.sum()))
-    unit = 1.0
-    if total > LARGEST_TOTAL or (a != np.rint(a)).any() or (b != np.rint(b)).any():
-        unit = total / LARGEST_TOTAL
-    ai = np.maximum(np.rint(a / unit), 1.0).astype(np.int64)
-    bi = np.maximum(np.rint(b / unit), 1.0).astype(np.int64)
-    difference = int(ai.sum()) - int(bi.sum())
-    if difference > 0:
-        bi[bi.argmax()] += difference
-    else:
-        ai[ai.argmax()] -= difference
-    return Masses(ai, bi, unit, unit != 1.0)
+    counts = np.empty(len(a), np.int64), np.empty(len(b), np.int64)
+    return Masses(*counts, *count(a, b, *counts, LARGEST_TOTAL))
 
 
 def solve(C: Array, a: Array, b: Array, watch: Watch, start: Any = None) -> Solution:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from otdist._arrays import Array
+from otdist.kernels.greedy import regret
 from otdist.transport._solution import Watch
 from otdist.transport._weighted import (
     ANCHORS,
@@ -45,18 +46,11 @@ def optimum(costs: Stored, masses: Masses, watch: Watch, prices: Array | None = 
     """The optimal basis, and what stopped it early if anything did."""
     C = costs.matrix
     n, m = C.shape
-    if prices is None:
-        prices = -C.min(axis=0)
-        prices[prices == -np.inf] = 0.0
-    reduced = C + prices
-    if m > 1:
-        two = np.partition(reduced, 1, axis=1)[:, :2] if m > 2 else np.sort(reduced, axis=1)
-        estimates = two[:, 0].copy()
-        with np.errstate(invalid="ignore"):
-            order = np.argsort(two[:, 0] - two[:, 1], kind="stable").astype(np.int32)
-    else:
-        estimates, order = reduced[:, 0].copy(), np.arange(n, dtype=np.int32)
-    estimates[estimates == np.inf] = 0.0
+    own = prices is None
+    prices = np.empty(m) if prices is None else prices
+    estimates, regrets = np.empty(n), np.empty(n)
+    regret(C, own, prices, estimates, regrets)
+    order = np.argsort(regrets, kind="stable").astype(np.int32)
     plan = complete(costs, prices, order, masses.a.copy(), masses.b.copy(), new_plan(n + m), 0, masses.rounded)
     found = Basis(n, m, plan, estimates, costs.exact())
     starts = np.arange(0, n * m + 1, m)

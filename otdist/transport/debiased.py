@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 from typing import Any, cast
@@ -51,8 +52,8 @@ def sinkhorn_divergence(
     cost, p : optional
         As for `PointCloud`: "sqeuclidean" (default), "euclidean", "cityblock", "chebyshev", "cosine", and its power.
     rho : float or pair of float, optional
-        Unbalanced, as for `sinkhorn`; epsilon/2 (sum a - sum b)^2 is then added, so that S is 0 for equal measures and
-        not negative.
+        Unbalanced, as for `sinkhorn`; epsilon/2 (sum a - sum b)^2 is then added, so that at one price for both S is 0
+        for equal measures and not negative. Of a pair, each measure is compared with itself at its own price.
     tol, max_iter, time_limit, method, memory_limit, on_fail : optional
         As for `sinkhorn`.
 
@@ -122,8 +123,9 @@ def sinkhorn_divergence_estimate(
     across = solve_all(given, problems, masses, blurs, options, None)
     for k, problem in enumerate(problems):
         x, y = clouds[k]
-        first.append(solve_itself(replace(problem, y=problem.x), given.a[k], blurs[k], options, x, begin))
-        second.append(solve_itself(replace(problem, x=problem.y), masses[k], blurs[k], options, y, begin))
+        own = (replace(options, rho=(rho, rho)) for rho in options.rho)  # each measure at the price of its side
+        first.append(solve_itself(replace(problem, y=problem.x), given.a[k], blurs[k], next(own), x, begin))
+        second.append(solve_itself(replace(problem, x=problem.y), masses[k], blurs[k], next(own), y, begin))
     report([*across, *first, *second], limits, stacklevel=4)
     triples = list(zip(across, first, second, given.a, masses, strict=True))
     value = np.array([_value(*triple, options) for triple in triples]).reshape(given.batch)
@@ -137,8 +139,13 @@ def sinkhorn_divergence_estimate(
 
 
 def _value(across: Solved, first: Solved, second: Solved, a: Array, b: Array, options: Options) -> float:
-    bias = 0.0 if options.balanced else 0.5 * across.epsilon * float(a.sum() - b.sum()) ** 2
-    return across.bounds.value - 0.5 * (first.bounds.value + second.bounds.value) + bias
+    whole = across.bounds.value - 0.5 * (first.bounds.value + second.bounds.value)
+    if options.balanced:
+        return whole
+    # a prescribed measure beside a priced one: its entropy too is the generalised one, epsilon (|a|^2 - |a|) more
+    totals = [float(w.sum()) for w in (a, b)]
+    more = sum(t * t - t for t, rho in zip(totals, options.rho, strict=True) if rho == math.inf)
+    return whole + 0.5 * across.epsilon * ((totals[0] - totals[1]) ** 2 - more)
 
 
 def _gradient(
@@ -150,7 +157,12 @@ def _gradient(
     if number < 2:
         mine = own.gibbs.pulls()
         return across.gibbs.pulls()[side] - 0.5 * (mine[0] + mine[1])
-    by_mass = across.by_masses(a, b, options.rho)[side] - 0.5 * sum(own.by_masses(mass, mass, options.rho))
+    rho = options.rho[side]
+    if rho == math.inf and not options.balanced:
+        both = own.f + own.g + 2.0 * own.epsilon * (float(mass.sum()) - 1.0)
+    else:
+        both = sum(own.by_masses(mass, mass, (rho, rho)))
+    by_mass = across.by_masses(a, b, options.rho)[side] - 0.5 * both
     if options.balanced:
         return np.asarray(by_mass - by_mass.mean())
     sign = 1.0 if side == 0 else -1.0

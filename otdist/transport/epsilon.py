@@ -14,7 +14,7 @@ from otdist.catalogue import choose
 from otdist.kernels import costs
 from otdist.kernels.profiles import Squared
 from otdist.transport._entropic_input import entered
-from otdist.transport._problem import Gridded, Points
+from otdist.transport._problem import Gridded, Matrix, Points
 from otdist.transport.geometry import COSTS
 from otdist.transport.line import exponent
 
@@ -81,9 +81,12 @@ def epsilon_from(
         raise ValueError("costs and blur: give one of them, the costs or a length")
     if blur is not None:
         length = number("blur", blur, 0.0)
-        if choose("cost", cost, COSTS) == "sqeuclidean":
-            return 2.0 * length * length if p == 1.0 else float(length ** (2.0 * exponent(p, finite=True)))
-        return float(length ** exponent(p, finite=True))
+        degree = exponent(p, finite=True) * (2.0 if choose("cost", cost, COSTS) == "sqeuclidean" else 1.0)
+        with np.errstate(over="ignore", under="ignore"):
+            found = float(np.float64(length) ** degree) * (2.0 if cost == "sqeuclidean" and degree == 2.0 else 1.0)
+        if not 0.0 < found < math.inf:
+            raise ValueError(f"blur: found {blur!r}; its power {degree:g} is out of the range of float64")
+        return found
     given = entered(costs, a, b)
     if given.batch:
         raise ValueError(f"costs: found a batch of shape {given.batch}; give one problem")
@@ -97,12 +100,12 @@ def chosen(epsilon: Any, problems: list[Any], a: Array, b: Array) -> list[float]
     """The regularisation of every problem: as given, else a part of its mean cost under a x b."""
     if epsilon is not None:
         return [number("epsilon", epsilon, 0.0)] * len(problems)
-    return [_by_default(mean_cost(problem, p, q)) for problem, p, q in zip(problems, a, b, strict=True)]
+    return [_by_default(problem, mean_cost(problem, p, q)) for problem, p, q in zip(problems, a, b, strict=True)]
 
 
-def _by_default(mean: float) -> float:
-    if mean == 0.0:  # one point: any regularisation gives the same plan
-        return 1.0
+def _by_default(problem: Any, mean: float) -> float:
+    if mean == 0.0 and not (isinstance(problem, Matrix) and np.any(problem.C[np.isfinite(problem.C)])):
+        return 1.0  # one point: any regularisation gives the same plan
     if not 0.0 < mean < math.inf:
         raise ValueError(f"epsilon: found None and costs with mean {mean:g}; pass epsilon, in the units of the costs")
     return FRACTION * mean

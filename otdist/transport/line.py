@@ -120,9 +120,13 @@ def exponent(p: Any, finite: bool = False) -> float:
     """The argument p, as a float."""
     if isinstance(p, bool | np.bool_) or not isinstance(p, int | float | np.integer | np.floating):
         raise TypeError(f"p: found {p!r}; give a number >= 1")
-    if not p >= 1 or (finite and math.isinf(p)):
+    try:
+        degree = float(p)
+    except OverflowError:
+        degree = math.nan
+    if not degree >= 1 or (finite and math.isinf(degree)):
         raise ValueError(f"p: found {p!r}; give {'a finite number' if finite else 'a number'} >= 1")
-    return float(p)
+    return degree
 
 
 def differentiable(first: str, second: str, a: Any, b: Any, p: float, wanted: tuple[bool, ...]) -> None:
