@@ -22,6 +22,8 @@ does not matter to a primal bound, whose marginals are summed from the same numb
 lanes); a marginal that is off by d is worth |d| times its potential, and the drift is taken for rounding of that
 relative size; and in the dual the error of exponents, 2^-51 of |f| + |g| + |c|, weighted by the plan. Pairs at infinite
 cost carry nothing; a part of rank one that meets one makes the upper bounds infinite.
+
+Batches of small problems have `_rounded.py`: arrays of problems, with roundings bounded as a whole.
 """
 
 from __future__ import annotations

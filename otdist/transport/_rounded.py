@@ -5,6 +5,9 @@ R = Q + r_a r_b^T / d is a coupling. Divergences are convex, so KL(R) is at most
 linear in the potentials, and of KL(r_a r_b^T / d^2), which is a sum over the marginals, with weights 1 - d and d.
 
 With priced marginals any plan will do, and both divergences of its marginals are added.
+
+Beside `_bounds.py`: for a batch everything is an array expression, over sums that the batch's own pass leaves in cache,
+roundings bounded as a whole; one problem there has its roundings bounded term by term, over millions of pairs.
 """
 
 from __future__ import annotations
