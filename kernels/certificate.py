@@ -105,7 +105,7 @@ def ordered(rows, cols):
 
 @partial(kernel, options=LITERAL)
 def by_rows(rows, cols, mass, to_rows, to_cols, to_mass, starts, order):
-    """The plan by rows, then columns: two passes of counting. Scratch: starts (max(n, m) + 1), order (as many as pairs)."""
+    """The plan by rows, then columns: two passes of counting. Scratch: starts (max(n, m) + 1), order (of pairs)."""
     for turn in range(2):
         keys = rows if turn else cols
         for k in range(starts.size):

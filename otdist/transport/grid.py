@@ -41,6 +41,8 @@ class Grid:
 
     Notes
     -----
+    Histograms have the shape of the grid or are flat, in C order; potentials and plans are flat.
+
     A cost that is a sum over axes is never written down: a c-transform takes O(N) time for N points if p is 1 or 2.
 
     Examples
