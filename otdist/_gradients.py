@@ -46,6 +46,11 @@ def value_and_grad(fun: Callable[..., Any], argnums: int | tuple[int, ...] = 0) 
         the value. Where the value is finite but a derivative is infinite (an empty bin), 0 is stated; at bins empty in
         both arguments it is 0.
 
+    Notes
+    -----
+    Tensors are passed detached, and JAX arrays outside of a trace. Epsilon is held fixed, also where it was chosen by
+    default from the arguments: give it, if differences of values are to agree with the gradient.
+
     Raises
     ------
     TypeError, ValueError

@@ -285,7 +285,7 @@ class Transport:
     def barycentric_map(self, y: Any = None) -> Any:
         """Mean destination of every point of x, sum_j P_ij y_j / sum_j P_ij (..., n, d); NaN for one without mass.
 
-        `y` (..., m, d) is needed only where costs came as a matrix.
+        `y` (..., m, d) is needed only where costs came as a matrix or a grid, of which it is `points()`.
         """
         if y is not None:
             door, (host,) = enter(y=y)
@@ -325,6 +325,11 @@ class Transport:
         ----------
         f, g, linear, plan : array_like, shapes (..., n), (..., m), (...), (..., n, m), optional
             Derivatives of the function; 0 where they are not given.
+
+        Returns
+        -------
+        Derivatives
+            With fields a, b and costs, or x and y for a cloud; None for those the problem does not have.
         """
         *batch, n, m = self.shape
         shapes = {"f": (*batch, n), "g": (*batch, m), "linear": tuple(batch), "plan": self.shape}
@@ -340,6 +345,11 @@ class Transport:
         ----------
         costs, x, y, a, b : array_like, of the shapes of the arguments, optional
             The direction; what is not given stands still.
+
+        Returns
+        -------
+        Derivatives
+            As for `vjp`: the change of the gradient by each argument.
         """
         *batch, n, m = self.shape
         shapes = {"costs": self.shape, "a": (*batch, n), "b": (*batch, m)}

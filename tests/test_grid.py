@@ -235,3 +235,17 @@ def test_refused(axes: Any, cost: Any, error: type[Exception], match: str) -> No
 def test_refused_potentials() -> None:
     with pytest.raises(ValueError, match=r"^g: found shape \(5,\)"):
         Grid((2, 3)).c_transform(np.zeros(5))
+
+
+@pytest.mark.parametrize("cost", ["sqeuclidean", "cityblock", 1.5])
+@pytest.mark.parametrize("shape", [(5, 4), (7,), (3, 2, 4)])
+def test_any_total(shape, cost):
+    rng = np.random.default_rng(11)
+    grid = Grid(shape, cost)
+    a, b = rng.random(shape), rng.random(shape)
+    b *= a.sum() / b.sum()
+    found = od.emd(grid, a, b)
+    assert found.converged
+    assert found.plan.sum() == pytest.approx(a.sum())
+    whole = od.emd(grid.matrix(), a.ravel(), b.ravel())
+    assert float(found.value) == pytest.approx(float(whole.value), rel=1e-9)

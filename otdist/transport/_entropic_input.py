@@ -186,7 +186,7 @@ def agreed(given: Given) -> Array:
         missing = [name for name in "ab" if name not in given.arguments]
         note = f" ({missing[0]} was not given and is uniform with total 1)" if missing else ""
         raise ValueError(
-            f"a and b: found totals {totals[k]:.9g} and {others[k]:.9g}{note}; they must agree: scale b to "
+            f"a and b: found totals {totals[k]:.9g} and {others[k]:.9g}{note}; they must agree: scale b by "
             f"a.sum() / b.sum(), or let marginals differ at a price, rho="
         )
     return np.asarray(given.b * (totals / others)[:, None])

@@ -97,7 +97,7 @@ def masses(given: Given, *, balanced: bool) -> tuple[Array, Array]:
     if not balanced or moved == other:
         return a, b
     if abs(moved - other) > given.door.tolerance * max(moved, other):
-        cure = "pass mass= or unmatched= to leave some where it is, or scale b to a.sum() / b.sum()"
+        cure = "pass mass= or unmatched= to leave some where it is, or scale b by a.sum() / b.sum()"
         missing = [name for name, x in (("a", given.a), ("b", given.b)) if x is None]
         note = f" ({missing[0]} was not given and is uniform with total 1)" if missing else ""
         raise ValueError(f"a and b: found totals {moved:.9g} and {other:.9g}{note}; they must agree: {cure}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,10 @@ class Solution:
     stopped: str = ""  # "", "max_iter", "time_limit" or "callback": what ended it before its tolerance was reached
 
 
+# Seconds between two calls of a callback.
+EVERY = 0.1
+
+
 class Watch:
     """The limits of a solve. Engines run compiled pieces of at most about 0.1 s and ask `stop` between them.
 
@@ -44,11 +49,13 @@ class Watch:
         self._begin = time.perf_counter()
         self._end = None if time_limit is None else self._begin + time_limit
         self.stopped = ""
+        self._told = -math.inf
 
     def stop(self, stage: str, iterations: int, **figures: float) -> bool:
         """Whether to end now. `stage` says what the engine is doing, `figures` how far it is (e.g. unplaced=0.01)."""
-        if self._callback is not None:
-            elapsed = time.perf_counter() - self._begin
+        elapsed = time.perf_counter() - self._begin
+        if self._callback is not None and elapsed >= self._told + EVERY:
+            self._told = elapsed
             if self._callback({"stage": stage, "iterations": iterations, "elapsed": elapsed, **figures}) is False:
                 self.stopped = self.stopped or "callback"
         if self._max_iter is not None and iterations >= self._max_iter:

@@ -72,8 +72,10 @@ def sinkhorn_divergence(
     -----
     S is 0 exactly if the measures are equal, convex in each of them, and tends to the optimal cost at epsilon = 0 and
     to an energy distance at infinity: for a translation by v of squared distances it is ||v||^2 at any epsilon. Its
-    gradients (`value_and_grad`, by x, y, a, b) are those of the three terms by the envelope theorem. Cost: three
-    problems, of which the two symmetric ones take few passes. Source: Feydy et al. (2019); Sejourne et al. (2019).
+    gradients (`value_and_grad`, by x, y, a, b) are those of the three terms by the envelope theorem, epsilon held
+    fixed: in a loss, give epsilon, since the default follows the samples. GeomLoss halves squared distances, and so S.
+    Cost: three problems, of which the two symmetric ones take few passes. Source: Feydy et al. (2019);
+    Sejourne et al. (2019).
 
     Examples
     --------
@@ -161,7 +163,7 @@ def _gradient(
     if rho == math.inf and not options.balanced:
         both = own.f + own.g + 2.0 * own.epsilon * (float(mass.sum()) - 1.0)
     else:
-        both = sum(own.by_masses(mass, mass, (rho, rho)))
+        both = np.add(*own.by_masses(mass, mass, (rho, rho)))
     by_mass = across.by_masses(a, b, options.rho)[side] - 0.5 * both
     if options.balanced:
         return np.asarray(by_mass - by_mass.mean())

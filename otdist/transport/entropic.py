@@ -93,9 +93,10 @@ def sinkhorn(
 
     Notes
     -----
-    The value is the dual one, right to second order in the marginal error. Gradients (envelope theorem): by costs the
-    plan, by a and b the potentials, by points `point_gradients()`; or by `value_and_grad`. Sources: Cuturi (2013);
-    Feydy (2020); Brauer et al. (2017), Newton on the semi-dual; Altschuler et al. (2017), rounding.
+    The value is the dual one, right to second order in the marginal error; POT's `sinkhorn2` is `linear`.
+    Gradients (envelope theorem): by costs the plan, by a and b the potentials, by points `point_gradients()`; or by
+    `value_and_grad`. Sources: Cuturi (2013); Feydy (2020); Brauer et al. (2017), Newton on the semi-dual; Altschuler
+    et al. (2017), rounding.
 
     Examples
     --------

@@ -43,7 +43,7 @@ def epsilon_from(
     Parameters
     ----------
     costs : array_like (n, m), CostMatrix, PointCloud or Grid, optional
-        Costs of which epsilon is to be a fraction.
+        Costs of which epsilon is to be a fraction; one problem, no batch. A grid needs a and b.
     a, b : array_like, shapes (n,) and (m,), optional
         Masses under which a mean is taken; by default uniform.
     blur : float, optional
@@ -52,7 +52,8 @@ def epsilon_from(
     fraction : float, default 0.05
         Epsilon divided by the typical cost.
     of : {"mean", "max", "median", "std"}, default "mean"
-        The typical cost: mean or standard deviation under a x b, maximum, or median over all pairs.
+        The typical cost: mean or standard deviation under a x b, or maximum or median over all pairs, with mass or
+        without.
     cost, p : optional
         With `blur`: the cost, as for `PointCloud`.
 

@@ -47,7 +47,8 @@ def emd(
     Parameters
     ----------
     costs : array_like (n, m), CostMatrix, PointCloud or Grid
-        Costs of any sign, +inf where no mass may move; or points or a grid, whose cost matrix is never stored.
+        Costs of any sign, +inf where no mass may move; or points or a grid, whose cost matrix is never stored. One
+        problem, no batch: `wasserstein` and `sinkhorn` take batches.
     a, b : array_like, shapes (n,) and (m,), optional
         Masses: non-negative, of one total within the root of their dtype's epsilon (b is then scaled to the total of
         a). By default 1/n and 1/m. The total need not be 1.
@@ -187,9 +188,9 @@ def wasserstein(
         with limit W_p as `epsilon` falls. "sliced": the sliced distance, another number, see `sliced_wasserstein`;
         Euclidean cost only.
     epsilon : float, optional
-        Of "sinkhorn", in the units of d^p; by default 0.05 times its mean, see `sinkhorn`.
+        Of "sinkhorn", in the units of d^p; by default 0.05 times its mean, see `sinkhorn`; other methods ignore it.
     projections, rng : optional
-        Of "sliced".
+        Of "sliced"; other methods ignore them.
     tol, on_fail : optional
         As for `emd`.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -41,6 +41,8 @@ class Grid:
 
     Notes
     -----
+    Histograms have the shape of the grid or are flat, in C order; potentials and plans are flat.
+
     A cost that is a sum over axes is never written down: a c-transform takes O(N) time for N points if p is 1 or 2.
 
     Examples
@@ -192,4 +194,5 @@ def solve(grid: Grid, a: Array, b: Array, watch: Watch) -> Solution:
         rows, cols, mass, g = line_coupling(x, x, a, b, grid.power)
         return Solution(rows, cols, mass, g, len(mass), "monotone coupling")
     build = between_neighbours if grid.power == 1.0 else between_layers
-    return build(grid, a, b, watch)
+    found = build(grid, a, b, watch)
+    return replace(found, mass=found.mass * math.fsum(a.tolist()))
