@@ -161,7 +161,7 @@ def _gradient(
     if rho == math.inf and not options.balanced:
         both = own.f + own.g + 2.0 * own.epsilon * (float(mass.sum()) - 1.0)
     else:
-        both = sum(own.by_masses(mass, mass, (rho, rho)))
+        both = np.add(*own.by_masses(mass, mass, (rho, rho)))
     by_mass = across.by_masses(a, b, options.rho)[side] - 0.5 * both
     if options.balanced:
         return np.asarray(by_mass - by_mass.mean())
