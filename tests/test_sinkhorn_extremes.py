@@ -17,7 +17,7 @@ from tests.transport_cases import matrix
 # by a plan without mass; clouds on which acceleration let the constant of the potentials wander off to 1e13.
 FOUND = [
     *((seed, "auto") for seed in (10026, 10074, 10853, 11109, 11322, 11384)),
-    *((seed, "newton") for seed in (11619, 11717, 11718, 11858, 11933)),
+    *((seed, "newton") for seed in (11619, 11717, 11858, 11933)),
     *((seed, "sinkhorn") for seed in (10453, 10627, 10658, 10710)),
     *((seed, "multiscale") for seed in (10918, 10973, 11092, 11496, 11538)),
     *((seed, "sinkhorn") for seed in (10569, 10588)),

@@ -49,7 +49,7 @@ class Given:
     def problem(self, k: int) -> Problem:
         found: Problem = self.geometry.problem(k)
         if isinstance(found, Points) and found.log_unit < -1070.0:  # costs of 0, whatever the unit
-            return unscaled(found)
+            found = unscaled(found)
         if not found.log_unit < 1024.0:
             raise ValueError(
                 f"x and y: found points whose costs are of about 2^{found.log_unit:.0f}, out of the range of float64; "

@@ -167,7 +167,7 @@ class Stated:
         own = g / 2.0**self.problem.log_unit
         with np.errstate(over="ignore", invalid="ignore"):
             start = (own if self.shift is None else own - self.shift.g) / self.task.epsilon
-        return np.clip(np.nan_to_num(start), -FARTHEST, FARTHEST)
+        return np.asarray(np.clip(np.nan_to_num(start), -FARTHEST, FARTHEST))
 
     def everywhere(self, found: Potentials) -> tuple[Array, Array]:
         """Potentials of all rows and columns: those without mass follow from the other side."""
