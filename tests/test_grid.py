@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import otdist as od
 from otdist.transport._solution import Watch
 from otdist.transport.grid import Grid, solve
 from tests.line_transport_cases import program

@@ -55,8 +55,10 @@ def _alone(one: Stated, start: Array | None, options: Options, begin: float, *, 
     gamma = one.start(start)
     chosen = itself(one.task) if symmetric else engine(one.task, options.method)
     watch = _remaining(options.limits, begin).watch()
-    found = chosen.solve(one.task, watch, None if gamma is None else np.ascontiguousarray(gamma[one.cols]))
-    bounds = chosen.judge(one.task, found)
+    # what leaves the range on an engine's way is judged with the rest
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        found = chosen.solve(one.task, watch, None if gamma is None else np.ascontiguousarray(gamma[one.cols]))
+        bounds = chosen.judge(one.task, found)
     return one.solved(found, bounds, *one.everywhere(found))
 
 

@@ -322,5 +322,7 @@ def _in_units(bounds: Bounds, unit: float, total: float, epsilon: float, balance
     if balanced and total != 1.0:
         for name in ("value", "entropic_lower", "entropic_upper"):
             own[name] -= epsilon * total * math.log(total)
+    if not (math.isfinite(own["value"]) and math.isfinite(own["linear"])):
+        raise ValueError("costs: the value leaves the range of float64; divide costs, or points, by a common factor")
     columns, error = bounds.columns * total, bounds.marginal_error * total
     return Bounds(**own, marginal_error=error, columns=columns)
