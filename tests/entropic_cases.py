@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import logsumexp
 
 import otdist as od
 from otdist.reference import entropic as reference
@@ -285,8 +286,8 @@ def prove(result: Any, given: Case, *, tol: float | None = None, passes: int = 1
     regular = float(result.value)
     proved = reference.dual(C, a, b, f, g, epsilon, rho)
     if not balanced:  # the plan does not feel a constant moved from g to f: the value is that of the best one
-        r, c = rows.sum(), columns.sum()
-        s = math.log(r / c) / sum(1.0 / price for price in rho) if min(r, c) > 0 else 0.0
+        r, c = (logsumexp(-u / price, b=w) for u, w, price in ((f, a, rho[0]), (g, b, rho[1])))
+        s = float(r - c) / sum(1.0 / price for price in rho)
         proved = max(proved, reference.dual(C, a, b, f + s, g - s, epsilon, rho))
     if blur < 0.1:
         assert abs(regular - proved) <= slack + (epsilon * mass * blur if unit else 0.0), ("value", regular, proved)

@@ -207,7 +207,7 @@ def test_limits():
         assert s.error == pytest.approx(off(C, a, b, epsilon, s), rel=1e-6)
         assert found(C, a, b, epsilon, 1e-12, time_limit=0.0).stopped == "time_limit"
         seen: list[dict] = []
-        s = found(C, a, b, epsilon, 1e-12, callback=lambda state, seen=seen: seen.append(state) or len(seen) < 3)
+        s = found(C, a, b, epsilon, 1e-12, callback=lambda state, seen=seen: bool(seen.append(state)))
         assert s.stopped == "callback"
         assert {"stage", "iterations", "error"} <= set(seen[0])
 

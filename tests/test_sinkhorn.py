@@ -155,7 +155,7 @@ def test_one_point_and_equal_costs():
     for epsilon in (1e-3, 1.0, 1e3):
         found = od.sinkhorn([[1.0, 3.0]], [1.0], b, epsilon=epsilon)
         assert float(found.value) == pytest.approx(2.5, rel=1e-12)
-        np.testing.assert_allclose(found.plan, b[None], rtol=1e-12)
+        np.testing.assert_allclose(found.plan, b[None], rtol=2e-9)
         flat = od.sinkhorn(np.full((3, 2), 7.0), None, b, epsilon=epsilon)
         assert float(flat.value) == pytest.approx(7.0, rel=1e-12)
         np.testing.assert_allclose(flat.plan, np.outer(np.full(3, 1 / 3), b), rtol=1e-9)

@@ -44,6 +44,7 @@ BALANCED = (1.0, 1.0)
 SOLVER = "semi-dual Newton-CG"
 
 
+@np.errstate(over="ignore", divide="ignore", invalid="ignore")
 def solve(task: Entropic, watch: Watch, start: Array | None) -> Potentials:
     """Potentials of the columns from `start`, or from scratch."""
     costs = Costs(task.problem.matrix(), task.a, task.b, None if task.kappa == BALANCED else 0.0)
