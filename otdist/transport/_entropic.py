@@ -59,7 +59,17 @@ def _alone(one: Stated, start: Array | None, options: Options, begin: float, *, 
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         found = chosen.solve(one.task, watch, None if gamma is None else np.ascontiguousarray(gamma[one.cols]))
         bounds = chosen.judge(one.task, found)
+        if found.stopped == "stalled" and options.method == "auto" and not isinstance(one.problem, Gridded):
+            found, bounds = _otherwise(one, found, bounds, _remaining(options.limits, begin))
     return one.solved(found, bounds, *one.everywhere(found))
+
+
+def _otherwise(one: Stated, found: Potentials, bounds: Bounds, limits: Limits) -> tuple[Potentials, Bounds]:
+    """Where an engine came to a standstill: the plain one, and the better of the two."""
+    plain = engine(one.task, "sinkhorn")
+    again = plain.solve(one.task, limits.watch(), None)
+    other = plain.judge(one.task, again)
+    return (again, other) if other.marginal_error < bounds.marginal_error else (found, bounds)
 
 
 def _together(stated: list[Stated], starts: list[Any], options: Options, begin: float) -> list[Solved]:
