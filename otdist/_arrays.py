@@ -262,7 +262,7 @@ def _check_torch(name: str, x: Any, torch: Any) -> None:
     if cure:
         raise TypeError(
             f"{name}: found a tensor that requires grad or carries a tangent, and gradients do not flow through this "
-            f"call yet; pass {cure} or use otdist.value_and_grad"
+            f"call yet; pass {cure}, to otdist.value_and_grad if gradients are wanted"
         )
 
 

@@ -364,7 +364,7 @@ class Transport:
             raise ValueError("epsilon: found 0; an exact plan jumps, and has no derivatives")
         given = {key: value for key, value in arguments.items() if value is not None}
         if not given:
-            raise ValueError(f"{' and '.join(arguments)}: found none; give at least one")
+            raise ValueError(f"{', '.join(arguments)}: found none of these; give at least one")
         for key in given:
             if key not in shapes:
                 raise ValueError(f"{key}: this result has no {key}; give {', '.join(shapes)}")

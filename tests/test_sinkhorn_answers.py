@@ -222,3 +222,21 @@ def test_tolerances_are_kept():
     assert not impossible.converged  # and it ended
     assert impossible.marginal_error < 1e-9
     assert math.isfinite(float(impossible.value))
+
+
+def test_an_epsilon_for_each_of_a_batch():
+    C = np.random.default_rng(8).random((2, 3, 6, 5))
+    each = np.linspace(0.02, 0.5, 6).reshape(2, 3)
+    together = od.sinkhorn(C, epsilon=each)
+    np.testing.assert_array_equal(together.epsilon, each)
+    for k in np.ndindex(2, 3):
+        one = od.sinkhorn(C[k], epsilon=float(each[k]))
+        assert float(together.value[k]) == pytest.approx(float(one.value), rel=1e-9)
+    again = od.sinkhorn(C, epsilon=together.epsilon)
+    np.testing.assert_array_equal(again.value, together.value)
+    with pytest.raises(ValueError, match="epsilon: found shape"):
+        od.sinkhorn(C, epsilon=each[0])
+    with pytest.raises(ValueError, match="epsilon"):
+        od.sinkhorn(C, epsilon=-each)
+    with pytest.raises(ValueError, match="epsilon"):
+        od.wasserstein(C[0, 0], C[0, 1], epsilon=0.1)

@@ -108,7 +108,7 @@ def test_wasserstein_by_sinkhorn():
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        (lambda r: r.vjp(), "f and g and linear and plan"),
+        (lambda r: r.vjp(), "f, g, linear, plan: found none"),
         (lambda r: r.vjp(f=np.zeros(3)), "f: found shape"),
         (lambda r: r.hvp(x=np.zeros((7, 2))), "x: this result has no x"),
         (lambda r: r.hvp(costs="wide"), "costs"),

@@ -44,7 +44,7 @@ def smoothed(
     limits = Limits(max(asked, TOLERANCES[given.door.compute]), on_fail=on_fail)
     options = Options(limits, single=given.single)
     problems = [given.problem(k) for k in range(len(given))]
-    answers = solve_all(given, problems, weights[1], chosen(epsilon, problems, *weights), options, None)
+    answers = solve_all(given, problems, weights[1], chosen(epsilon, problems, *weights, given.batch), options, None)
     report(answers, limits, stacklevel=5)
     moved = np.array([max(answer.bounds.linear, 0.0) for answer in answers])
     value = moved ** (1.0 / p)

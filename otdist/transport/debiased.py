@@ -47,7 +47,7 @@ def sinkhorn_divergence(
         Samples; leading dimensions broadcast and are a batch.
     a, b : array_like, shapes (..., n) and (..., m), optional
         Masses, of one total unless `rho` is given. By default 1/n and 1/m.
-    epsilon : float, optional
+    epsilon : float or array_like (...), optional
         Regularisation, in the units of the cost. By default 0.05 times the mean cost between x and y.
     cost, p : optional
         As for `PointCloud`: "sqeuclidean" (default), "euclidean", "cityblock", "chebyshev", "cosine", and its power.
@@ -119,7 +119,7 @@ def sinkhorn_divergence_estimate(
             raise ValueError(f"{name}: found None; pass the masses to differentiate by them")
     masses = agreed(given) if options.balanced else given.b
     problems: list[Any] = [given.problem(k) for k in range(len(given))]
-    blurs = chosen(epsilon, problems, given.a, masses)
+    blurs = chosen(epsilon, problems, given.a, masses, given.batch)
     clouds = [cast("tuple[Array, Array]", given.points(k)) for k in range(len(given))]
     begin, first, second = time.perf_counter(), [], []
     across = solve_all(given, problems, masses, blurs, options, None)

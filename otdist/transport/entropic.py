@@ -52,7 +52,7 @@ def sinkhorn(
     a, b : array_like, shapes (..., n) and (..., m), optional
         Masses: non-negative, of one total within the root of their dtype's epsilon (b is then scaled to the total of
         a). By default 1/n and 1/m. Zeros pad ragged batches.
-    epsilon : float, optional
+    epsilon : float or array_like (...), optional
         Regularisation, in the units of the costs. By default 0.05 times the mean cost under a x b, of every problem of
         a batch; the result says which. `epsilon_from` converts other conventions.
     rho : float or pair of float, optional
@@ -133,7 +133,8 @@ def sinkhorn_estimate(
     options = Options.of(limits, rho, method, memory_limit, single=given.single)
     masses = agreed(given) if options.balanced else given.b
     problems = [given.problem(k) for k in range(len(given))]
-    answers = solve_all(given, problems, masses, chosen(epsilon, problems, given.a, masses), options, warm(init, given))
+    blurs = chosen(epsilon, problems, given.a, masses, given.batch)
+    answers = solve_all(given, problems, masses, blurs, options, warm(init, given))
     report(answers, limits, stacklevel=4)
     return given, answers
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from otdist._arrays import Array
+from otdist._arrays import Array, enter
 from otdist._expression import number
 from otdist.catalogue import choose
 from otdist.kernels import costs
@@ -97,8 +97,15 @@ def epsilon_from(
     return number("fraction", fraction, 0.0) * size
 
 
-def chosen(epsilon: Any, problems: list[Any], a: Array, b: Array) -> list[float]:
+def chosen(epsilon: Any, problems: list[Any], a: Array, b: Array, batch: tuple[int, ...]) -> list[float]:
     """The regularisation of every problem: as given, else a part of its mean cost under a x b."""
+    if isinstance(epsilon, list | tuple) or np.ndim(epsilon) > 0:
+        _, (each,) = enter(epsilon=epsilon)
+        if each.shape != batch:
+            raise ValueError(
+                f"epsilon: found shape {each.shape}; give one number, or one for each of the batch {batch}"
+            )
+        return [number("epsilon", float(one), 0.0) for one in each.reshape(-1)]
     if epsilon is not None:
         return [number("epsilon", epsilon, 0.0)] * len(problems)
     return [_by_default(problem, mean_cost(problem, p, q)) for problem, p, q in zip(problems, a, b, strict=True)]

@@ -239,6 +239,8 @@ def wasserstein_estimate(
     """The value, and the gradients of its sum with respect to the `wanted` of x, y, a, b."""
     choose("method", method, METHODS)
     choose("cost", cost, METRICS)
+    if epsilon is not None and method != "sinkhorn":
+        raise ValueError(f'epsilon: found {epsilon!r} with method {method!r}; it is of method "sinkhorn"')
     if method == "sinkhorn":
         from otdist.transport._smoothed import smoothed
 
