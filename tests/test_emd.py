@@ -298,3 +298,13 @@ def test_nothing_warns_on_ordinary_problems():
         warnings.simplefilter("error")
         for seed in range(40):
             case(seed + 5000).solve()
+
+
+@pytest.mark.parametrize("total", [1e300, 1e150, 1e-150, 1e-300])
+def test_totals_of_any_size(total):
+    rng = np.random.default_rng(21)
+    C, a, b = rng.random((9, 7)), rng.dirichlet(np.ones(9)), rng.dirichlet(np.ones(7))
+    one, found = od.emd(C, a, b), od.emd(C, total * a, total * b)
+    assert found.converged
+    assert float(found.value) == pytest.approx(total * float(one.value), rel=1e-9, abs=0)
+    assert found.lower_bound <= float(found.value) * (1 + 1e-15)
