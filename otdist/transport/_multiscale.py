@@ -48,6 +48,8 @@ EXTEND = -12.0
 LEFT_OUT = 1 / 16
 # Differences that acceleration combines; sweeps between measurements of what they gain before giving up.
 MEMORY, PATIENCE = 8, 60
+# Mean of the potentials, in bits, from which it is taken off.
+ASTRAY = 2.0**16
 # Error of float32: 2^-24 of exponents of some tens, and of sums.
 SINGLE = 4e-6
 
@@ -192,7 +194,10 @@ class Solver:
             step = level.columns_solved(new, gamma, col)
             # a constant is free where both sides are prescribed: acceleration would let it wander until digits are lost
             free = float(b @ step) / float(b.sum()) if level.kappa == (1.0, 1.0) else 0.0
-            phi, gamma = new + free, anderson(gamma, step - free)
+            if abs(free) > ASTRAY:
+                anderson.forget()
+                new, step = new + free, step - free
+            phi, gamma = new, anderson(gamma, step)
             if sweep + 1 < limit and self._drifted(at, phi, gamma, tol, sweep):
                 at = level.listed(phi, gamma, cut)
         return *best, best_error

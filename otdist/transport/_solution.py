@@ -28,7 +28,7 @@ class Solution:
     stopped: str = ""  # "", "max_iter", "time_limit" or "callback": what ended it before its tolerance was reached
 
 
-# Seconds between two calls of a callback.
+# Seconds between two calls of a callback in one stage.
 EVERY = 0.1
 
 
@@ -49,13 +49,13 @@ class Watch:
         self._begin = time.perf_counter()
         self._end = None if time_limit is None else self._begin + time_limit
         self.stopped = ""
-        self._told = -math.inf
+        self._told, self._stage = -math.inf, ""
 
     def stop(self, stage: str, iterations: int, **figures: float) -> bool:
         """Whether to end now. `stage` says what the engine is doing, `figures` how far it is (e.g. unplaced=0.01)."""
         elapsed = time.perf_counter() - self._begin
-        if self._callback is not None and elapsed >= self._told + EVERY:
-            self._told = elapsed
+        if self._callback is not None and (elapsed >= self._told + EVERY or stage != self._stage):
+            self._told, self._stage = elapsed, stage
             if self._callback({"stage": stage, "iterations": iterations, "elapsed": elapsed, **figures}) is False:
                 self.stopped = self.stopped or "callback"
         if self._max_iter is not None and iterations >= self._max_iter:
