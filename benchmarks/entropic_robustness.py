@@ -16,8 +16,6 @@ import numpy as np
 import otdist as od
 from otdist.reference import entropic as reference
 
-OUTCOMES = ("right", "warned", "raised", "NaN", "wrong")
-
 
 @dataclass(frozen=True)
 class Cell:

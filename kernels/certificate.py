@@ -3,7 +3,7 @@
 The sums <P, C> and <a, f> + <b, g> are exact (`exact_sums.py`); all else that enters the bounds is a correction of the
 size of rounding, summed plainly.
 
-Measured on one AVX-512 core: 100 x 100 with 199 arcs 6 us, with its potentials 10; one call costs 3.
+Measured on one AVX-512 core, 100 x 100 with 199 arcs: `judge` 3 us, `complete` 2 us.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 The steps are those of `_weighted_small.py`, which takes over where one call does not do: where forbidden arcs strand
 mass that was placed greedily, and where the simplex takes long.
 
-Measured on one AVX-512 core, squared distances of Gaussian points in the plane: 9 us at 10 x 10, 40 us at 30 x 30.
+Measured on one AVX-512 core, squared distances of Gaussian points in the plane, whole calls of `emd` with certificate:
+57 us at 10 x 10, 92 us at 30 x 30.
 """
 
 from __future__ import annotations

@@ -20,6 +20,13 @@ from otdist.transport._solution import Watch
 from otdist.transport.grid import Grid
 
 
+def self_pull(task, phi, gamma):
+    """Gradients of OT(x, x) by x and by its masses, through both places."""
+    by_x, by_y = by_points(task, phi, gamma)
+    by_a, by_b = weights(task, phi, gamma)
+    return by_x + by_y, by_a + by_b
+
+
 def softmin(C, epsilon, g, b):
     return -logsumexp(g + np.log(b) - C / epsilon, axis=1)
 
@@ -140,7 +147,7 @@ def test_shifted_clouds_are_pulled_by_the_shift():
     phi, gamma = same.phi + 2.0 * x @ -v / 0.7, same.gamma - 2.0 * x @ -v / 0.7 + v @ v / 0.7
     cross = Entropic(clouds(x, x + v, "sqeuclidean", 1.0), a, a, 0.7, 1e-13)
     gx, _ = by_points(cross, phi, gamma)
-    pull, mass = _self.self_pull(self_task, same.phi, same.gamma)
+    pull, mass = self_pull(self_task, same.phi, same.gamma)
     assert np.allclose(gx - 0.5 * pull, -2.0 * v / n, atol=1e-12)
     f, _ = weights(cross, phi, gamma)
     tilt = -2.0 * x @ v
@@ -229,7 +236,7 @@ def test_self_pull_is_the_derivative_of_the_value():
 
     task = Entropic(clouds(x, x, "sqeuclidean", 1.0), a, a, 0.5, 1e-13)
     found = _self.solve(task, Watch())
-    pull, mass = _self.self_pull(task, found.phi, found.gamma)
+    pull, mass = self_pull(task, found.phi, found.gamma)
     h = 1e-4
     slope = (8.0 * (value(h) - value(-h)) - (value(2 * h) - value(-2 * h))) / (12.0 * h)
     assert math.isclose(np.sum(pull * dx) + mass @ da, slope, rel_tol=1e-9)

@@ -66,6 +66,17 @@ def _target(mass: Array, potential: Array, slope: float) -> Array:
     return np.asarray(mass * np.exp(np.minimum(-slope * potential, FAR)))
 
 
+def by_mass(potential: Array, slope: float, opposite: float) -> Array:
+    """Derivative of the dual value by the masses of one side, all in units of epsilon; slope is epsilon / rho, s.
+
+    D = sum a u(phi) + sum b u(gamma) - sum P + sum a sum b, u(phi) = (1 - exp(-s phi)) / s, and u(phi) = phi at s = 0.
+    """
+    if slope == 0.0:
+        return np.asarray(potential + (opposite - 1.0))
+    less = np.expm1(-slope * potential)
+    return np.asarray(-less / slope + (opposite - 1.0) - less)
+
+
 @dataclass(frozen=True)
 class Potentials:
     """Dual potentials in units of epsilon, float64; nothing in them is trusted before it is judged.

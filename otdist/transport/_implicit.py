@@ -24,7 +24,7 @@ import numpy as np
 from otdist._arrays import Array
 from otdist.kernels.profiles import Squared
 from otdist.transport._entropic_pulls import Tiles, Weight, by_points, from_problem, into_problem, turned
-from otdist.transport._gibbs import Entropic
+from otdist.transport._gibbs import Entropic, by_mass
 from otdist.transport._plan_products import Plan
 from otdist.transport._problem import Matrix, Points
 from otdist.transport._response import Response, System
@@ -166,18 +166,9 @@ def weights(task: Entropic, phi: Array, gamma: Array) -> tuple[Array, Array]:
     unit = 2.0**task.problem.log_unit * task.epsilon
     if task.kappa == (1.0, 1.0):
         return unit * (phi - np.mean(phi)), unit * (gamma - np.mean(gamma))
-    by_a = _by_mass(phi, task.kappa[0], float(np.sum(task.b)))
-    by_b = _by_mass(gamma, task.kappa[1], float(np.sum(task.a)))
+    by_a = by_mass(phi, task.slope(0), float(np.sum(task.b)))
+    by_b = by_mass(gamma, task.slope(1), float(np.sum(task.a)))
     return unit * by_a, unit * by_b
-
-
-def _by_mass(potential: Array, kappa: float, others: float) -> Array:
-    """In units of epsilon; with τ = ε/ρ: (1 - e^{-τφ})/τ + Σ - e^{-τφ}."""
-    if kappa == 1.0:
-        return np.asarray(potential + (others - 1.0))
-    tau = 1.0 / kappa - 1.0
-    less = np.expm1(-tau * potential)
-    return np.asarray(-less / tau + (others - 1.0) - less)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from otdist.kernels.profiles import Squared
 from otdist.transport._engines import METHODS
 from otdist.transport._entropic_input import prices
 from otdist.transport._exact import Limits
-from otdist.transport._gibbs import Bounds, Entropic, Potentials
+from otdist.transport._gibbs import Bounds, Entropic, Potentials, by_mass
 from otdist.transport._gibbs_plan import Gibbs
 from otdist.transport._problem import Gridded, Matrix, Points, Problem, unscaled
 
@@ -68,21 +68,13 @@ class Solved:
         return Status.CONVERGED if self.converged else _STOPS.get(self.gibbs.potentials.stopped, Status.MARGINALS)
 
     def by_masses(self, a: Array, b: Array, rho: tuple[float, float]) -> tuple[Array, Array]:
-        """Gradients of the value by a and b; with both marginals prescribed, the potentials, of mean 0.
-
-        The dual value is D = sum a u(f) + sum b u(g) - epsilon (sum P - sum a sum b), u(f) = -rho (exp(-f/rho) - 1).
-        """
+        """Gradients of the value by a and b; with both marginals prescribed, the potentials, of mean 0."""
         if rho == (math.inf, math.inf):
             return self.f - self.f.mean(), self.g - self.g.mean()
-        f, g = (_by_mass(u, r, self.epsilon, float(w.sum())) for u, r, w in ((self.f, rho[0], b), (self.g, rho[1], a)))
+        eps = self.epsilon
+        sides = ((self.f, rho[0], b), (self.g, rho[1], a))
+        f, g = (eps * by_mass(u / eps, eps / r, float(w.sum())) for u, r, w in sides)
         return f, g
-
-
-def _by_mass(potential: Array, rho: float, epsilon: float, opposite: float) -> Array:
-    if rho == math.inf:
-        return potential + epsilon * (opposite - 1.0)
-    kept = np.expm1(-potential / rho)
-    return -rho * kept + epsilon * (opposite - 1.0 - kept)
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,7 @@ import numpy as np
 
 from otdist._arrays import Array
 from otdist.transport._bounds import settle
-from otdist.transport._entropic_pulls import by_points
 from otdist.transport._gibbs import Entropic, Potentials
-from otdist.transport._implicit import weights
 from otdist.transport._solution import Watch
 
 # Residuals that Anderson mixing remembers; from which error on it is trusted; passes without progress that end a solve.
@@ -68,13 +66,3 @@ def _mixed(seen: deque[tuple[Array, Array]], a: Array, kappa: float) -> Array:
     left = residuals[:, -1] - changes @ mix
     mixed: Array = points[:, -1] - moves @ mix + 2.0 / (2.0 + kappa) * left  # of a differential in [-1 - kappa, -1]
     return mixed
-
-
-def self_pull(task: Entropic, phi: Array, gamma: Array, given: Array | None = None) -> tuple[Array, Array]:
-    """Gradients of the regularised value of OT(x, x) by x (n, d) and by its masses (n,), through both places.
-
-    Of a Sinkhorn divergence OT(x, y) - OT(x, x)/2 - OT(y, y)/2 half of them are taken off.
-    """
-    gx, gy = by_points(task, phi, gamma, given=None if given is None else (given, given))
-    by_a, by_b = weights(task, phi, gamma)
-    return gx + gy, by_a + by_b
