@@ -355,6 +355,8 @@ def main() -> None:
     elif options.peers:
         found = _shown(solve_lines(options.only, options.cap, alone=True))
     else:
+        # Memory that a virtual machine touches for the first time is slow: all of it now, whoever uses it first.
+        np.ones(1 << 28)
         found += _shown(iteration_lines(options.only))
         found += _shown(solve_lines(options.only, options.cap))
         found += _shown(other_lines(options.only))

@@ -154,6 +154,16 @@ class PointPairs:
     def turned(self, columns: Array) -> PointPairs:
         return PointPairs(np.ascontiguousarray(self.y[columns]), self.x, self.tag)
 
+    def matrix(self) -> Array:
+        """All costs, (n, m) float64."""
+        C, source = np.empty(self.shape), self._tiles(1.0, np.float64)
+
+        def work(_place: int, i0: int, i1: int, room: Room) -> None:
+            C[i0:i1] = source(i0, i1, room).C
+
+        each(self, work, 2.0, lambda results: None)
+        return C
+
 
 Pairs = StoredPairs | PointPairs
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -71,10 +71,17 @@ def _multiscale(task: Entropic) -> Engine:
 
 
 def _newton(task: Entropic) -> Engine:
-    from otdist.transport._bounds import judge
-    from otdist.transport._semidual import solve
+    from otdist.kernels.softmin_pairs import PointPairs
+    from otdist.transport import _bounds, _semidual
 
-    return Engine(solve, judge)
+    pairs = None if isinstance(task.problem, Matrix) else _bounds.pairs_of(task.problem)
+    if not (isinstance(pairs, PointPairs) and pairs.made):
+        return Engine(_semidual.solve, _bounds.judge)
+    # many coordinates: the matrix that the engine stores is read again by the judge, and forgotten with the answer
+    stored = replace(task, problem=Matrix(pairs.matrix()))
+    return Engine(
+        lambda _, watch, start: _semidual.solve(stored, watch, start), lambda _, found: _bounds.judge(stored, found)
+    )
 
 
 def _streamed(task: Entropic) -> Engine:

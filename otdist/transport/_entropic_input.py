@@ -14,7 +14,7 @@ from otdist._expression import is_real, number
 from otdist._results import Transport
 from otdist._samples import common, need_directions, points, same_d
 from otdist.catalogue import choose
-from otdist.transport._problem import Gridded, Points, Problem, clouds, cost_matrix, unscaled
+from otdist.transport._problem import Gridded, Matrix, Points, Problem, clouds, cost_matrix, unscaled
 from otdist.transport.geometry import COSTS, CostMatrix, PointCloud
 from otdist.transport.grid import Grid
 from otdist.transport.line import exponent
@@ -64,12 +64,12 @@ class Given:
 
 @dataclass(frozen=True)
 class Stack:
-    """Cost matrices (k, n, m), float32 or float64."""
+    """Cost matrices, float32 or float64."""
 
-    C: Array
+    matrices: list[Matrix]
 
     def problem(self, k: int) -> Problem:
-        return cost_matrix(lend(np.ascontiguousarray(self.C[k])))
+        return self.matrices[k]
 
 
 @dataclass(frozen=True)
@@ -109,10 +109,12 @@ def entered(costs: Any, a: Any, b: Any) -> Given:
     found = dict(zip([*given, *own], hosts, strict=True))
     shapes = {name: found[name].shape[:-1] for name in own}
     if "costs" in found:
-        C = _matrices(found["costs"])
+        C = found["costs"]
+        if C.ndim < 2 or 0 in C.shape[-2:]:
+            raise ValueError(f"costs: found shape {C.shape}; cost matrices have shape (..., n, m), n >= 1 and m >= 1")
         n, m = C.shape[-2:]
         batch = common(costs=C.shape[:-2], **shapes)
-        geometry: Any = Stack(_spread(C, batch, 2))
+        geometry: Any = Stack(_matrices(C, batch))
     else:
         choose("cost", costs.cost, COSTS)
         x = points("x", found["x"])
@@ -148,14 +150,17 @@ def _spread(z: Array, batch: tuple[int, ...], own: int) -> Array:
     return np.broadcast_to(z, (*batch, *shape)).reshape(-1, *shape)
 
 
-def _matrices(C: Array) -> Array:
-    if C.ndim < 2 or 0 in C.shape[-2:]:
-        raise ValueError(f"costs: found shape {C.shape}; cost matrices have shape (..., n, m), n >= 1 and m >= 1")
-    if C.size and not np.min(C) > -np.inf:  # NaN or -inf
+def _matrices(C: Array, batch: tuple[int, ...]) -> list[Matrix]:
+    """The matrices of a batch, each looked at once."""
+    from otdist.kernels.pricing import survey
+
+    found = [lend(np.ascontiguousarray(D)) for D in _spread(C, batch, 2)]
+    seen = [survey(D) for D in found]
+    if any(one.odd or one.least == -np.inf for one in seen):
         bad = np.isnan(C) | np.isneginf(C)
         where = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape))
         raise ValueError(f"costs: found {C[where]!s} at index {where}; costs are numbers or +inf (no mass may move)")
-    return C
+    return [cost_matrix(*one) for one in zip(found, seen, strict=True)]
 
 
 def _masses(name: str, w: Array | None, size: int, batch: tuple[int, ...]) -> Array:

@@ -79,12 +79,12 @@ def _matrix(C: Array) -> Matrix:
     if C.ndim != 2 or 0 in C.shape:
         raise ValueError(f"costs: found shape {C.shape}; a cost matrix has shape (n, m), n >= 1 and m >= 1")
     D = lend(np.ascontiguousarray(C, np.float64))
-    least, largest, odd = survey(D)
-    if odd or least == -np.inf:
+    seen = survey(D)
+    if seen.odd or seen.least == -np.inf:
         bad = np.isnan(C) | np.isneginf(C)
         where = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape))
         raise ValueError(f"costs: found {C[where]!s} at index {where}; costs are numbers or +inf (no mass may move)")
-    return cost_matrix(D, largest)
+    return cost_matrix(D, seen)
 
 
 def masses(given: Given, *, balanced: bool) -> tuple[Array, Array]:

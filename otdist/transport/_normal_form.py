@@ -12,7 +12,6 @@ from otdist._arrays import Array
 from otdist._expression import number
 from otdist._results import Status
 from otdist.catalogue import choose
-from otdist.kernels import threads
 from otdist.kernels.costs import power
 from otdist.kernels.profiles import Squared
 from otdist.transport._engines import METHODS
@@ -26,8 +25,6 @@ from otdist.transport._problem import Gridded, Matrix, Points, Problem, unscaled
 ROUNDING = 2.0**-52
 # Bytes that may be allocated by default.
 MEMORY = 1 << 31
-# Numbers of a tile when all costs are looked through.
-STRIP = 1 << 20
 _STOPS = {"max_iter": Status.MAX_ITER, "time_limit": Status.TIME_LIMIT, "callback": Status.CALLBACK}
 
 
@@ -228,7 +225,7 @@ def _log_size(problem: Any) -> float:
             low, high = (pick([pick(z, axis=0) for z in (problem.x, problem.y)], axis=0) for pick in (np.min, np.max))
             extent, degree = float(np.sum(high - low)), power(problem.cost)
         return degree * math.log2(extent) if extent > 0.0 else -math.inf
-    size = float(np.max(np.abs(problem.C), where=np.isfinite(problem.C), initial=0.0))
+    size = problem.seen.largest
     return math.log2(size) if size > 0.0 else -math.inf
 
 
@@ -251,20 +248,13 @@ def _centred(problem: Problem, p: Array, q: Array) -> tuple[Problem, Shift | Non
 
 
 def _feasible(task: Entropic, rows: Array, cols: Array) -> None:
-    if not isinstance(task.problem, Matrix) or np.isfinite(_largest(task.problem.C)):
+    if not isinstance(task.problem, Matrix) or not task.problem.seen.infinite:
         return
     for axis, name, numbers in ((1, "row", rows), (0, "column", cols)):
         least = np.min(task.problem.C, axis=axis)
         if np.isposinf(least).any():
             at = int(numbers[int(np.argmax(least))])
             raise ValueError(f"costs: found {name} {at} with mass but no finite cost; its mass may go nowhere")
-
-
-def _largest(C: Array) -> float:
-    """The largest entry, on all threads."""
-    size = max(STRIP // C.shape[1], 1)
-    found = threads.run(lambda start, stop: C[start:stop].max(), threads.spans(len(C), size), 0.2 * C.size)
-    return float(max(found))
 
 
 def _everywhere(problem: Problem, task: Entropic, found: Potentials, rows: Array, cols: Array) -> tuple[Array, Array]:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from otdist._arrays import Array
+from otdist._evaluate import lend
 from otdist.kernels import costs
 from otdist.kernels.profiles import Cityblock, Squared
 from otdist.transport._solution import Solution, Watch
 from otdist.transport.grid import Grid
+
+if TYPE_CHECKING:
+    from otdist.kernels.pricing import Survey
 
 # Pairs up to which the matrix of points is built: for partial transport (2 GB), for unequal masses, for any problem.
 MATRIX_PAIRS, STORED_PAIRS, SHORT_PAIRS = 1 << 28, 20_000_000, 1 << 18
@@ -72,6 +76,13 @@ class Matrix:
     def shape(self) -> tuple[int, int]:
         n, m = self.C.shape
         return n, m
+
+    @cached_property
+    def seen(self) -> Survey:
+        """The range of the costs."""
+        from otdist.kernels.pricing import survey
+
+        return survey(lend(self.C))
 
     @cached_property
     def integral(self) -> bool:
@@ -165,6 +176,10 @@ class Points:
             from otdist.transport._weighted_points import Clouds
 
             return Clouds(self.x, self.y, self.cost).matrix()
+        if not self._short(SHORT_PAIRS):
+            from otdist.transport._points_scan import cost_matrix
+
+            return cost_matrix(self.x, self.y, self.cost)
         C = np.empty(self.shape)
         costs.block(self.cost, self.x, self.y, C)
         return C
@@ -240,18 +255,13 @@ def _integral(x: Array) -> bool:
     return bool(np.all(x == np.rint(x)))
 
 
-def cost_matrix(C: Array, size: float | None = None) -> Matrix:
-    """Costs of any size: scaled by a power of two, exactly, where sums of them would leave the range of float64.
-
-    size: the largest finite |c_ij|, if it is known.
-    """
-    if size is None:
-        size = max(float(np.max(C)), -float(np.min(C)))
-    if size == math.inf:
-        size = float(np.max(np.abs(C), where=np.isfinite(C), initial=0.0))
-    if size == 0.0 or 1e-200 < size < 1e200:
-        return Matrix(C)
-    exponent = min(math.frexp(size)[1], 1023)
+def cost_matrix(C: Array, seen: Survey) -> Matrix:
+    """Costs of any size: scaled by a power of two, exactly, where sums of them would leave the range of float64."""
+    if seen.largest == 0.0 or 1e-200 < seen.largest < 1e200:
+        found = Matrix(C)
+        found.__dict__["seen"] = seen
+        return found
+    exponent = min(math.frexp(seen.largest)[1], 1023)
     return Matrix(np.ascontiguousarray(np.ldexp(C, -exponent)), float(exponent))
 
 
