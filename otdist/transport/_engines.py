@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -9,12 +10,15 @@ import numpy as np
 
 from otdist._arrays import Array
 from otdist.transport._gibbs import Bounds, Entropic, Potentials
-from otdist.transport._problem import Gridded, Matrix, Points
+from otdist.transport._problem import DIFFERENCES, Gridded, Matrix, Points
 from otdist.transport._solution import Watch
 
 METHODS = ("auto", "sinkhorn", "newton", "multiscale")
 # Pairs above which points in up to three dimensions are worth a tree, if their extent is so many blurs.
 PRUNED_PAIRS, PRUNED_BLURS = 1 << 26, 12.0
+# Points in so few dimensions are swept without a matrix: from this ratio of epsilon to the spread of costs on whatever
+# their number, from the next with so many pairs; Newton's method takes over after so many passes.
+EASY, FEW_DIMENSIONS, LIGHT, SWEPT_PAIRS, SWEEPS = 6e-2, 3, 1e-2, 1 << 21, 40
 # Pairs up to which all are looked at to judge them, where a list would do.
 JUDGED_PAIRS = 1 << 28
 
@@ -42,7 +46,8 @@ def engine(task: Entropic, method: str) -> Engine:
             f'method: found "newton", which stores {_stored(task) / 2**30:.1f} GiB here; raise memory_limit or use '
             f'"sinkhorn", which streams'
         )
-    return {"multiscale": _multiscale, "newton": _newton, "sinkhorn": _streamed}[name](task)
+    engines = {"multiscale": _multiscale, "newton": _newton, "sinkhorn": _streamed, "both": _swept}
+    return engines[name](task)
 
 
 def itself(task: Entropic) -> Engine:
@@ -91,6 +96,33 @@ def _streamed(task: Entropic) -> Engine:
     return Engine(solve, judge)
 
 
+class _Part(Watch):
+    """A watch for a part of a solve: passes from `before` on, `most` of them."""
+
+    def __init__(self, whole: Watch, before: int = 0, most: float = math.inf) -> None:
+        super().__init__()
+        self._whole, self._before, self._most = whole, before, most
+
+    def stop(self, stage: str, iterations: int, **figures: float) -> bool:
+        enough = "max_iter" if iterations >= self._most else ""
+        self.stopped = self._whole.stopped if self._whole.stop(stage, self._before + iterations, **figures) else enough
+        return bool(self.stopped)
+
+
+def _swept(task: Entropic) -> Engine:
+    """Sweeps, which need no matrix; Newton's method from where these have come, if that is not far enough."""
+    from otdist.transport._sweeps import solve
+
+    def both(task: Entropic, watch: Watch, start: Array | None) -> Potentials:
+        first = solve(task, _Part(watch, most=SWEEPS), start)
+        if not first.stopped or watch.stopped:
+            return first
+        then = _newton(task).solve(task, _Part(watch, first.iterations), first.gamma)
+        return replace(then, iterations=first.iterations + then.iterations)
+
+    return Engine(both, _streamed(task).judge)
+
+
 def _stored(task: Entropic) -> int:
     """Bytes that the engine "newton" needs: the plan in float32, and of points the costs."""
     n, m = task.shape
@@ -107,4 +139,12 @@ def _suited(task: Entropic) -> str:
         blur = task.epsilon ** (1.0 / power(problem.cost))
         if float(np.max(np.ptp(both, axis=0))) > PRUNED_BLURS * blur:
             return "multiscale"
-    return "newton" if _stored(task) <= task.memory else "sinkhorn"
+    if _stored(task) > task.memory:
+        return "sinkhorn"
+    if isinstance(problem, Points) and problem.x.shape[1] <= DIFFERENCES:
+        from otdist.transport._sweeps import spread
+
+        many = problem.x.shape[1] <= FEW_DIMENSIONS and n * m >= SWEPT_PAIRS
+        if task.epsilon >= (LIGHT if many else EASY) * spread(problem)[0]:
+            return "both"
+    return "newton"

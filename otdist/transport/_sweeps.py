@@ -109,7 +109,7 @@ class _Sweeps:
         self.task, self.watch, self.passes = task, watch, 0
         self.total = float(task.a.sum())
         self.masses = task.a / self.total
-        self.spread, self.middle = _spread(task.problem)
+        self.spread, self.middle = spread(task.problem)
         self.pairs = _kept(task)
         balanced, C = task.kappa == (1.0, 1.0), getattr(self.pairs, "C", None)
         self.offset = self.middle if balanced and C is not None else 0.0
@@ -297,7 +297,7 @@ def _translation(task: Entropic, phi: Array, gamma: Array) -> float:
     return float((np.log(columns) - np.log(rows)) / sum(inverse))
 
 
-def _spread(problem: Any) -> tuple[float, float]:
+def spread(problem: Any) -> tuple[float, float]:
     """Difference of the largest and least cost, and what lies half way, of some 10^4 pairs."""
     n, m = problem.shape
     rows, columns = (np.unique(np.linspace(0, size - 1, 100).astype(np.int64)) for size in (n, m))
