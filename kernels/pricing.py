@@ -84,14 +84,13 @@ def whole_numbers(C, i0, i1):
 
 @partial(kernel, options={**STRICT, "fastmath": {"nsz"}})
 def extent(C, i0, i1, lanes):
-    """(least, largest finite |c_ij|, 0, 1 if some are +inf, 2 if some are NaN) of rows i0 ... i1 - 1.
-
-    Scratch: lanes (3, LANES).
+    """(least, largest finite |c_ij|; 0, 1 if some are +inf, 2 if some are NaN; > 0 if finite ones are no integers
+    below 2^52) of rows i0 ... i1 - 1. Scratch: lanes (4, LANES).
     """
     m = C.shape[1]
-    least, largest, odd = lanes[0], lanes[1], lanes[2]
+    least, largest, odd, part = lanes[0], lanes[1], lanes[2], lanes[3]
     for t in range(LANES):
-        least[t], largest[t], odd[t] = np.inf, 0.0, 0.0
+        least[t], largest[t], odd[t], part[t] = np.inf, 0.0, 0.0, 0.0
     whole = m // LANES * LANES
     for i in range(i0, i1):
         row = C[i]
@@ -103,9 +102,13 @@ def extent(C, i0, i1, lanes):
                 least[t] = select(x < least[t], x, least[t])
                 size = select(abs(x) < np.inf, abs(x), 0.0)
                 largest[t] = select(size > largest[t], size, largest[t])
+                small = select(size < EXACT, size, 0.5)
+                rest = small - np.floor(small)
+                part[t] = select(rest > part[t], rest, part[t])
     for t in range(LANES):
-        least[0], largest[0], odd[0] = min(least[0], least[t]), max(largest[0], largest[t]), max(odd[0], odd[t])
-    return least[0], largest[0], odd[0]
+        least[0], largest[0] = min(least[0], least[t]), max(largest[0], largest[t])
+        odd[0], part[0] = max(odd[0], odd[t]), max(part[0], part[t])
+    return least[0], largest[0], odd[0], part[0]
 
 
 def c_transform(C: Array, g: Array) -> Array:
@@ -147,15 +150,16 @@ class Survey(NamedTuple):
     largest: float  # finite |c_ij|
     infinite: bool  # +inf among the entries
     odd: bool  # NaN among the entries
+    whole: bool  # the finite entries are integers below 2^52
 
 
 def survey(C: Array) -> Survey:
     """The range of the entries of a matrix (n, m), n, m >= 1, and whether all are numbers."""
 
-    def tile(i0: int, i1: int) -> tuple[float, float, float]:
-        found: tuple[float, float, float] = extent(C, i0, i1, np.empty((3, LANES)))
+    def tile(i0: int, i1: int) -> tuple[float, float, float, float]:
+        found: tuple[float, float, float, float] = extent(C, i0, i1, np.empty((4, LANES)))
         return found
 
     tiles = [(0, len(C))] if C.size <= FEW else threads.spans(len(C), ROWS)
-    least, largest, odd = zip(*threads.run(tile, tiles, ENTRY * C.size), strict=True)
-    return Survey(float(min(least)), float(max(largest)), max(odd) == 1.0, max(odd) == 2.0)
+    least, largest, odd, part = zip(*threads.run(tile, tiles, ENTRY * C.size), strict=True)
+    return Survey(float(min(least)), float(max(largest)), max(odd) == 1.0, max(odd) == 2.0, max(part) == 0.0)

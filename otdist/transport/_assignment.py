@@ -35,10 +35,11 @@ WIDE = 1.5
 ENTRY, PIECES = 10.0, 32
 
 
-def solve(C: Array, watch: Watch, start: Array | None = None) -> Solution:
+def solve(C: Array, watch: Watch, start: Array | None = None, integer: float | None = None) -> Solution:
     """Match every row of C (n, m), n <= m, to a column of its own at the least total cost; +inf forbids a pair.
 
-    start: column potentials of an earlier, similar problem. ValueError if no complete matching exists.
+    start: column potentials of an earlier, similar problem. integer: `largest_integer` of C, if it is known.
+    ValueError if no complete matching exists.
     """
     C = lend(C)
     n, m = C.shape
@@ -56,12 +57,13 @@ def solve(C: Array, watch: Watch, start: Array | None = None) -> Solution:
             found = whole(C, masses, masses, False)
             if found is not None:
                 return found
+    integer = largest_integer(C) if integer is None else integer
     if m >= WIDE * n:
-        auction = Auction(C, -g[0], largest_integer(C))
+        auction = Auction(C, -g[0], integer)
         auction.adopt(cols[0])
         return auction.conclude(watch, "shortest augmenting paths")
     prices = first_prices(C) if start is None else -start
-    auction = Auction(C, prices, largest_integer(C))
+    auction = Auction(C, prices, integer)
     if start is None and auction.easy():
         if auction.finish(watch, STEPS * m):
             return auction.solution("shortest augmenting paths")

@@ -86,9 +86,7 @@ class Matrix:
 
     @cached_property
     def integral(self) -> bool:
-        from otdist.kernels.pricing import largest_integer
-
-        return largest_integer(self.C) >= 0.0
+        return self.seen.whole
 
     def pairs(self, rows: Array, cols: Array) -> Array:
         picked: Array = self.C[rows, cols]
@@ -113,7 +111,7 @@ class Matrix:
     def assign(self, watch: Watch, start: Array | None) -> Solution:
         from otdist.transport import _assignment
 
-        return _assignment.solve(self.C, watch, start)
+        return _assignment.solve(self.C, watch, start, self.seen.largest if self.integral else -1.0)
 
     def move(self, a: Array, b: Array, watch: Watch, start: Array | None) -> Solution:
         from otdist.transport import _weighted
