@@ -184,15 +184,12 @@ def solve_lines(only: str, cap: float, alone: bool = False) -> Iterator[Line]:
             bounds = [p for p in told if p.bounds]
             wanted = (UNIFORM if "uniform" in name else CLOUDS).get(ratio, 1.0)
             chosen = good or bounds
-            yield Line(
-                *(name, "s", mine, {p.peer: p.seconds for p in chosen}, wanted),
-                detail=f"{detail}   {{{'; '.join(map(str, told))}}}",
-                unreached=[p.peer for p in chosen if not p.reached],
-            )
+            best = {p.peer: p.seconds for p in chosen}
+            unreached = [p.peer for p in chosen if not p.reached]
+            yield Line(name, "s", mine, best, wanted, f"{detail}   {{{'; '.join(map(str, told))}}}", unreached)
             if problem.x is not None and not alone:
                 took, detail = ours(problem, epsilon, TOL, by_points=True)
-                best = {p.peer: p.seconds for p in chosen}
-                yield Line(f"{name}, from points", "s", took, best, wanted, detail)
+                yield Line(f"{name}, from points", "s", took, best, wanted, detail, unreached)
 
 
 def other_lines(only: str) -> Iterator[Line]:
@@ -357,15 +354,19 @@ def main() -> None:
     else:
         # Memory that a virtual machine touches for the first time is slow: all of it now, whoever uses it first.
         np.ones(1 << 28)
-        found += _shown(iteration_lines(options.only))
-        found += _shown(solve_lines(options.only, options.cap))
-        found += _shown(other_lines(options.only))
+        for lines in (iteration_lines(options.only), solve_lines(options.only, options.cap), other_lines(options.only)):
+            found += _shown(lines)
+            _keep(found, options.json)
         if options.only in "robustness":
             from benchmarks.entropic_robustness import table
 
             found += table()
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
+    _keep(found, options.json)
+
+
+def _keep(found: list[Any], path: str | None) -> None:
+    if path:
+        with open(path, "w", encoding="utf-8") as file:
             json.dump([one if isinstance(one, dict) else asdict(one) for one in found], file, indent=1)
 
 
