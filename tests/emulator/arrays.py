@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,12 @@ class MemoryPointer:
 
     def __int__(self) -> int:
         return int(self.ptr)
+
+    def memset(self, value: int, size: int) -> None:
+        ctypes.memset(self.ptr, value, size)
+
+    def memset_async(self, value: int, size: int, stream: Any = None) -> None:
+        ctypes.memset(self.ptr, value, size)
 
     def __add__(self, offset: int) -> MemoryPointer:
         return MemoryPointer(self.mem, self.ptr - self.mem.ptr + offset)

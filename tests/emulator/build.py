@@ -1,4 +1,4 @@
-"""g++ makes shared objects of the scheduler and of kernels; each is kept under its hash in a directory of the user's."""
+"""g++ makes shared objects of the scheduler and of kernels; each is kept, by its hash, in a cache."""
 
 from __future__ import annotations
 

@@ -15,12 +15,12 @@ import numpy as np
 from . import build, memory
 from .arrays import ndarray
 
-_SHORT = {"bfloat16": ("__nv_bfloat16",), "float16": ("__half",)}
 _TYPES = {
     "float": "f4", "double": "f8", "bool": "b1", "char": "i1", "signed char": "i1", "unsigned char": "u1",
     "short int": "i2", "short unsigned int": "u2", "int": "i4", "unsigned int": "u4", "long int": "i8",
     "long unsigned int": "u8", "long long int": "i8", "long long unsigned int": "u8", "__half": "f2",
     "__nv_bfloat16": "bfloat16", "__half2": "f2", "__nv_bfloat162": "bfloat16",
+    "float16": "f2", "bfloat16": "bfloat16",
 }  # fmt: skip
 _VECTOR = {
     "float": "f4", "double": "f8", "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4",
@@ -154,7 +154,8 @@ class Kernel:
                 held = ctypes.c_void_p(0 if value is None else value.ptr)
             else:
                 number = np.asarray(value)
-                if parameter.endswith("*") or not _fits(number.dtype, parameter):
+                null = parameter.endswith("*") and number.dtype == np.uintp and number == 0
+                if not null and (parameter.endswith("*") or not _fits(number.dtype, parameter)):
                     raise TypeError(f"{self.name}: argument {k} is a scalar {number.dtype}, the parameter {parameter}")
                 held = ctypes.create_string_buffer(number.tobytes())
             keep.append(held)
