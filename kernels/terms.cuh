@@ -336,16 +336,16 @@ struct Alpha : Tag {
         const float z = small ? x.ratio.log : 0.0f;
         const Powers32 y =
             power_and_less_one(b_high, b_low, x.ratio.exponent, 2.0f * t * fmaf(t * t, x.ratio.tail, 1.0f));
-        const float gain = (no_p ? 0.0f : no_q ? -x.p : x.p * y.less) / b_high;
-        const float value = small ? x.q * z * z * series<float, 7>(z) : (gain - x.d) / (float)a;
+        const float gain = (no_p ? 0.0f : no_q ? -x.p : x.p * y.less) * (1.0f / (float)b);
+        const float value = small ? x.q * z * z * series<float, 7>(z) : (gain - x.d) * (1.0f / (float)a);
         return finish(x, value, y.less, x.p * y.power);
     }
     __device__ __forceinline__ Term<double> term(const Bin<double>& x) const {
         const bool no_p = x.p == 0.0, no_q = x.q == 0.0, small = fabs(x.ratio.log) * fmax(1.0, a) < 0.5;
         const double z = small ? x.ratio.log : 0.0;
         const Powers y = exp_and_expm1(0.5 * b * x.ratio.log);  // p e^y as (p root) root: e^y alone may overflow
-        const double gain = (no_p ? 0.0 : no_q ? -x.p : (x.p * y.less) * (y.less + 2.0)) / b;
-        const double value = small ? x.q * z * z * series<double, 12>(z) : (gain - x.d) / a;
+        const double gain = (no_p ? 0.0 : no_q ? -x.p : (x.p * y.less) * (y.less + 2.0)) * (1.0 / b);
+        const double value = small ? x.q * z * z * series<double, 12>(z) : (gain - x.d) * (1.0 / a);
         return finish(x, value, y.less * (y.less + 2.0), (x.p * y.power) * y.power);
     }
 };
