@@ -3,8 +3,8 @@
 #pragma once
 #include "vecmath.cuh"
 
-// A residual this much larger than the one before: the step is taken back, and the plain one made from there.
-constexpr double WORSE = 2.0;
+// A step that lowers the dual and leaves an error this much above the least: it is taken back, and the plain one made.
+constexpr double WORSE = 1.5;
 constexpr double RIDGE = 1e-13;
 
 // w of the Gram matrix of the dr_s (DEPTH, DEPTH) and their products with r. One thread; `factor` (DEPTH, DEPTH) is scratch.
