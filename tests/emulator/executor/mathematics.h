@@ -92,14 +92,14 @@ bool signbit(T x) { return __builtin_signbit(x) != 0; }
 
 // min and max of floating numbers pass over a NaN, as CUDA's do.
 template <class A, class B>
-constexpr auto min(A a, B b) -> decltype(true ? a : b) {
-  using T = decltype(true ? a : b);
+constexpr auto min(A a, B b) -> decltype(true ? A() : B()) {
+  using T = decltype(true ? A() : B());
   const T x = static_cast<T>(a), y = static_cast<T>(b);
   return x < y || y != y ? x : y;
 }
 template <class A, class B>
-constexpr auto max(A a, B b) -> decltype(true ? a : b) {
-  using T = decltype(true ? a : b);
+constexpr auto max(A a, B b) -> decltype(true ? A() : B()) {
+  using T = decltype(true ? A() : B());
   const T x = static_cast<T>(a), y = static_cast<T>(b);
   return x > y || y != y ? x : y;
 }
