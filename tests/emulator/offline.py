@@ -1,6 +1,6 @@
 """Compiles kernels for real devices without one: registers, shared memory and spills, as NVRTC's assembler reports.
 
-NVRTC is a library of CUDA (pip: nvidia-cuda-nvrtc-cu12), the one that CuPy calls; it needs neither a driver nor headers.
+NVRTC is a library of CUDA (pip: nvidia-cuda-nvrtc-cu12), the one that CuPy calls; it needs no driver and no headers.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ REGISTER_STEP = 8
 
 @dataclass(frozen=True)
 class Resources:
-    """What one kernel takes of a multiprocessor; `local` is stack and spills in bytes."""
+    """What one kernel takes: registers, static shared memory, stack and spills; the threads that a block may have."""
 
     registers: int
     shared: int
     local: int
+    threads: int = 1024
 
     @property
     def granted(self) -> int:
@@ -74,21 +75,22 @@ def compile_text(
     try:
         for name in names:
             _done(library, library.nvrtcAddNameExpression(program, name.encode()))
-        flags = [*options, f"-arch={architecture}", "--ptxas-options=-v", "-default-device"]
-        flags = [f.encode() for f in flags if f != "-default-device"]
+        flags = [f.encode() for f in (*options, f"-arch={architecture}", "--ptxas-options=-v")]
         code = library.nvrtcCompileProgram(program, len(flags), (ctypes.c_char_p * len(flags))(*flags))
-        log = _log(library, program)
+        log = _text(library, program, "ProgramLog")
         if code:
             raise RuntimeError(f"NVRTC, {architecture}, {names}:\n{log[:6000]}")
+        assembly = _text(library, program, "PTX")
         lowered = {name: _lowered(library, program, name) for name in names}
     finally:
         library.nvrtcDestroyProgram(ctypes.byref(program))
-    found = parse(log)
+    found = parse(log, assembly)
     return {name: found[symbol] for name, symbol in lowered.items()}
 
 
-def parse(log: str) -> dict[str, Resources]:
-    """The assembler's report of each entry point, by its mangled name."""
+def parse(log: str, assembly: str) -> dict[str, Resources]:
+    """The assembler's report of each entry point, by its mangled name; launch bounds from the assembly."""
+    bounds = dict(re.findall(r"\.entry (\w+)\([^)]*\)\s*\.maxntid (\d+)", assembly))
     out = {}
     for entry in re.split(r"Compiling entry function '", log)[1:]:
         symbol = entry.split("'", 1)[0]
@@ -97,7 +99,8 @@ def parse(log: str) -> dict[str, Resources]:
         shared = re.search(r"(\d+) bytes smem", entry)
         used = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", entry)
         local = sum(map(int, used.groups())) if used else 0
-        out[symbol] = Resources(int(registers[1]), int(shared[1]) if shared else 0, local)
+        threads = int(bounds.get(symbol, 1024))
+        out[symbol] = Resources(int(registers[1]), int(shared[1]) if shared else 0, local, threads)
     return out
 
 
@@ -107,11 +110,11 @@ def _lowered(library: ctypes.CDLL, program: ctypes.c_void_p, name: str) -> str:
     return (symbol.value or b"").decode()
 
 
-def _log(library: ctypes.CDLL, program: ctypes.c_void_p) -> str:
+def _text(library: ctypes.CDLL, program: ctypes.c_void_p, what: str) -> str:
     size = ctypes.c_size_t()
-    _done(library, library.nvrtcGetProgramLogSize(program, ctypes.byref(size)))
+    _done(library, getattr(library, f"nvrtcGet{what}Size")(program, ctypes.byref(size)))
     text = ctypes.create_string_buffer(size.value)
-    _done(library, library.nvrtcGetProgramLog(program, text))
+    _done(library, getattr(library, f"nvrtcGet{what}")(program, text))
     return text.value.decode(errors="replace")
 
 
