@@ -6,7 +6,7 @@
 #include "vecmath.cuh"
 
 enum Figure { MASS, LINEAR, KEPT, KEPT_LINEAR, SIZE, RANK_ONE, RANK_ONE_SIZE, BARRED, LEAST, FIGURES };
-enum Outcome { VALUE, PLAN_COST, LOWER, UPPER, ENTROPIC_LOWER, ENTROPIC_UPPER, ERROR, EPSILON, OUTCOMES };
+enum Outcome { VALUE, PLAN_COST, LOWER, UPPER, ENTROPIC_LOWER, ENTROPIC_UPPER, ERROR, EPSILON, RELATIVE, OUTCOMES };
 
 constexpr int BOUNDS_THREADS = 256;
 constexpr double HALF_ULP = 1.1102230246251565e-16, LN2 = 0.6931471805599453;
@@ -78,7 +78,7 @@ __device__ inline double shift_of(const Side& rows, const Side& cols, const doub
 }
 
 // F (k, n) and G (k, m): potentials in base 2; figures (k, 9, n); columns, y, missing (k, m) of the plan; shifts of moved
-// clouds, or null; rho (2,) in units of costs, inf for a prescribed marginal. out (k, 8); f, g in the caller's units, each
+// clouds, or null; rho (2,) in units of costs, inf for a prescribed marginal. out (k, 9); f, g in the caller's units, each
 // half of the value where both marginals are prescribed. `steps`: the longest chain of additions behind a figure.
 extern "C" __global__ void __launch_bounds__(BOUNDS_THREADS)
     bounds(int n, int m, const double* a_all, const double* b_all, const double* F, const double* G,
@@ -220,7 +220,8 @@ extern "C" __global__ void __launch_bounds__(BOUNDS_THREADS)
         to[UPPER] = (moved.high() + by) * total;
         to[ENTROPIC_LOWER] = (fmax(dual.low(), shifted.low()) + by) * total - log_total;
         to[ENTROPIC_UPPER] = (primal.high() + by) * total - log_total;
-        to[ERROR] = (balanced ? error : through > 0.0 ? error / through : error) * total;
+        const double found = balanced ? error : through > 0.0 ? error / through : error;
+        to[ERROR] = found * total, to[RELATIVE] = found;
         to[EPSILON] = eps;
     }
     double half = 0.0;

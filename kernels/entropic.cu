@@ -132,14 +132,16 @@ extern "C" __global__ void __launch_bounds__(STEP_THREADS)
 
 // epsilon (k,): as given in `own`, else `every`, else a part of the mean cost; log2(e) / epsilon; kappa (k, 2).
 extern "C" __global__ void __launch_bounds__(STEP_THREADS)
-    regularise(int k, const double* own, double every, double fraction, int points, const double* survey, double rho_a,
-               double rho_b, double* epsilon, double* scale, double* kappa, int* word) {
+    regularise(int k, const double* own, double every, double fraction, int points, const double* survey, int d,
+               const double* at, const double* to, double rho_a, double rho_b, double* epsilon, double* scale, double* kappa, int* word) {
     const int q = blockIdx.x * STEP_THREADS + threadIdx.x;
     if (q >= k) return;
     double eps = every;
     if (own != nullptr) eps = own[q];
     else if (!(every > 0.0)) {
-        const double mean = survey[4 * q], low = survey[4 * q + 2], high = survey[4 * q + 3];
+        double mean = survey[4 * q];  // of clouds whose means, `at` and `to`, were moved together
+        for (int i = 0; at != nullptr && i < d; i++) mean += (at[q * d + i] - to[q * d + i]) * (at[q * d + i] - to[q * d + i]);
+        const double low = survey[4 * q + 2], high = survey[4 * q + 3];
         const bool nothing = mean == 0.0 && (points || (low == 0.0 && high == 0.0));
         eps = nothing ? 1.0 : fraction * mean;  // one point: any regularisation gives the same plan
         if (!(eps > 0.0 && eps < INFINITY)) raise_flag(word, NO_SCALE);
@@ -150,7 +152,7 @@ extern "C" __global__ void __launch_bounds__(STEP_THREADS)
     epsilon[q] = eps, scale[q] = LOG2_E / eps;
     for (int side = 0; side < 2; side++) {
         const double rho = side == 0 ? rho_a : rho_b;
-        if (rho < INFINITY && !(rho >= eps / 8.45e270 && rho <= 1099511627776.0 * eps)) raise_flag(word + 1 + side, OUT_OF_RANGE);
+        if (rho < INFINITY && !(rho >= eps / 8.45e270 && rho <= 1099511627776.0 * eps)) raise_flag(word, OUT_OF_RANGE);
         kappa[2 * q + side] = rho < INFINITY ? 1.0 / (1.0 + eps / rho) : 1.0;
     }
 }
@@ -176,13 +178,15 @@ extern "C" __global__ void __launch_bounds__(STEP_THREADS)
 // v = G + log2(b) ready for a pass over the rows, and G in float64 from the caller's potentials in units of costs.
 template <class T>
 __global__ void __launch_bounds__(STEP_THREADS)
-    start(const T* g, long long step, int m, const double* scale, const double* shift, const double* b, double* G, double* v) {
+    start(const T* g, long long step, int m, const double* scale, const double* shift, const double* b, double* G, double* v,
+          int* word) {
     const int blocks = (m + STEP_THREADS - 1) / STEP_THREADS, j = blockIdx.x % blocks * STEP_THREADS + threadIdx.x;
     const long long q = blockIdx.x / blocks;
     if (j >= m) return;
     if (g != nullptr) {
         const double own = (double)widen(g[q * step + j]) - (shift == nullptr ? 0.0 : shift[q * m + j]);
         const double found = own * scale[q];
+        if (!(fabs(own) < INFINITY)) raise_flag(word, BAD_ENTRY);
         G[q * m + j] = found == found ? fmin(fmax(found, -1e15), 1e15) : 0.0;
     }
     v[q * m + j] = G[q * m + j] + log2(b[q * m + j]);
@@ -205,14 +209,16 @@ __device__ __forceinline__ double aim(double mass, double potential, double slop
     return slope == 0.0 || !(mass > 0.0) ? mass : mass * exp(fmin(-slope * potential / LOG2_E, 600.0));
 }
 
-__device__ __forceinline__ double residual(double G, double h, double b, double kappa) {
-    return b > 0.0 && h < INFINITY ? kappa * h - G : 0.0;
+// What the passes make of G, less G; for a cloud with itself the mean of both half steps, `mirror` being the first.
+__device__ __forceinline__ double residual(double G, double h, double b, double kappa, const double* mirror, long long at) {
+    if (!(b > 0.0 && h < INFINITY)) return 0.0;
+    return (mirror == nullptr ? kappa * h : 0.5 * (mirror[at] + kappa * h)) - G;
 }
 
 // h_n (k, n), F (k, n), h_m (k, m) as the two passes at G left them. parts (k, blocks, SUMS).
 extern "C" __global__ void __launch_bounds__(STEP_THREADS)
     measure(int n, int m, const double* a, const double* b, const double* kappa, const double* h_n, const double* F,
-            const double* G, const double* h_m, const double* memory, const double* last_G, const double* last_R,
+            const double* G, const double* h_m, const double* mirror, const double* memory, const double* last_G, const double* last_R,
             double* dG, double* dR, const int* idle, double* parts) {
     __shared__ double room[32];
     const int chunks = gridDim.y, chunk = blockIdx.y;
@@ -242,7 +248,7 @@ extern "C" __global__ void __launch_bounds__(STEP_THREADS)
         sums[OFF] += fabs(column - target), sums[COLUMNS] += target;
         sums[DUAL] += worth(share, own, slope_b);
         if (!(h < INFINITY)) sums[STRANDED] += share;
-        const double R = residual(own, h, share, kappa[2 * q + 1]);
+        const double R = residual(own, h, share, kappa[2 * q + 1], mirror, q * m + j);
         if (!known) continue;
         const double change = R - last_R[q * m + j];
         dG[(q * DEPTH + head) * m + j] = own - last_G[q * m + j];
@@ -264,7 +270,7 @@ extern "C" __global__ void __launch_bounds__(STEP_THREADS)
 // The next G, and v = G + log2(b); the best G so far. A problem whose error is at most `goal` becomes idle.
 extern "C" __global__ void __launch_bounds__(STEP_THREADS)
     advance(int m, const double* b, const double* kappa, const double* parts, int chunks_of_parts, double goal, double limit,
-            const double* memory, double* next, const double* h_m, double* G, double* v, double* last_G, double* last_R,
+            const double* memory, double* next, const double* h_m, const double* mirror, double* G, double* v, double* last_G, double* last_R,
             const double* dG, const double* dR, double* best_G, int* idle, int* word) {
     __shared__ double sum[SUMS], held[MEMORY], factor[DEPTH * DEPTH], weights[DEPTH], product[DEPTH];
     __shared__ int back, accepted, done, improved, count_now;
@@ -317,7 +323,7 @@ extern "C" __global__ void __launch_bounds__(STEP_THREADS)
     const double kb = kappa[2 * q + 1];
     for (int j = blockIdx.y * STEP_THREADS + t; j < m; j += gridDim.y * STEP_THREADS) {
         const long long at = q * m + j;
-        const double share = b[at], here = G[at], R = residual(here, h_m[at], share, kb);
+        const double share = b[at], here = G[at], R = residual(here, h_m[at], share, kb, mirror, at);
         if (improved) best_G[at] = here;
         if (done) continue;
         double coming;
@@ -365,4 +371,104 @@ extern "C" __global__ void __launch_bounds__(STEP_THREADS) forget(int k, double*
         const bool high = s == LEAST_ERROR || s == BEST;
         memory[(long long)q * MEMORY + s] = high ? INFINITY : s == LAST_DUAL ? -INFINITY : 0.0;
     }
+}
+
+// out (size,) = factor sum_q x (q, size): the gradient of an argument that all problems share.
+template <class Out>
+__global__ void __launch_bounds__(STEP_THREADS) fold(const double* x, int k, long long size, double factor, Out* out) {
+    const long long e = (long long)blockIdx.x * STEP_THREADS + threadIdx.x;
+    if (e >= size) return;
+    double sum = 0.0;
+    for (int q = 0; q < k; q++) sum += x[q * size + e];
+    out[e] = cast<Out>(factor * sum);
+}
+
+// Gradients by points x of those by their directions, a warp each: (p - e <e, p>) / (|x| sqrt 2), in place.
+template <class T>
+__global__ void __launch_bounds__(STEP_THREADS)
+    through_directions(const T* x, long long step, int n, int d, int rows, double* pull) {
+    const int i = blockIdx.x * (STEP_THREADS / 32) + (threadIdx.x >> 5), lane = threadIdx.x & 31;
+    if (i >= rows) return;
+    const T* const own = x + i / n * step + (long long)(i % n) * d;
+    double* const p = pull + (long long)i * d;
+    double top = 0.0, sum = 0.0, dot = 0.0;
+    for (int k = lane; k < d; k += 32) top = fmax(top, fabs((double)widen(own[k])));
+    top = warp_max(top);
+    for (int k = lane; k < d; k += 32) {
+        const double z = (double)widen(own[k]) / top;
+        sum = fma(z, z, sum), dot = fma(z, p[k], dot);
+    }
+    const double length = sqrt(warp_sum(sum)), along = warp_sum(dot) / length;
+    for (int k = lane; k < d; k += 32) {
+        const double e = (double)widen(own[k]) / top / length;
+        p[k] = (p[k] - e * along) / (top * length) / sqrt(2.0);
+    }
+}
+
+// Gradients by masses, in units of costs: centred potentials where both marginals are prescribed, else
+// -expm1(-s phi) / s + opposite - 1 - expm1(-s phi), s = epsilon / rho, times epsilon (otdist/transport/_gibbs.py).
+extern "C" __global__ void __launch_bounds__(STEP_THREADS)
+    by_masses(int n, int m, int balanced, const double* f, const double* opposite, const double* epsilon, double rho,
+              double* out) {
+    __shared__ double room[32];
+    const long long q = blockIdx.x;
+    const double eps = epsilon[q], slope = rho < INFINITY ? eps / rho : 0.0;
+    double level = 0.0;
+    if (balanced) {
+        for (int i = threadIdx.x; i < n; i += STEP_THREADS) level += f[q * n + i];
+    } else {
+        for (int j = threadIdx.x; j < m; j += STEP_THREADS) level += opposite[q * m + j];
+    }
+    level = block_sum(level, room);
+    for (int i = threadIdx.x; i < n; i += STEP_THREADS) {
+        const double phi = f[q * n + i] / eps;
+        double found;
+        if (balanced) found = f[q * n + i] - level / n;
+        else if (slope == 0.0) found = eps * (phi + (level - 1.0));
+        else {
+            const double less = expm1(-slope * phi);
+            found = eps * (-less / slope + (level - 1.0) - less);
+        }
+        out[q * n + i] = found;
+    }
+}
+
+// mean (k, n, d): sums of y under the plan over what leaves every row.
+extern "C" __global__ void __launch_bounds__(STEP_THREADS)
+    divide_rows(long long size, int d, const double* sent, double* mean) {
+    const long long e = (long long)blockIdx.x * STEP_THREADS + threadIdx.x;
+    if (e < size) mean[e] /= sent[e / d];
+}
+
+// Gradients by the points of clouds that were moved together: 2 `factor` mass_i (at - to) more, in place.
+extern "C" __global__ void __launch_bounds__(STEP_THREADS)
+    carry(long long size, int n, int d, const double* mass, const double* total, const double* at, const double* to,
+          double factor, double* pull) {
+    const long long e = (long long)blockIdx.x * STEP_THREADS + threadIdx.x;
+    if (e >= size) return;
+    const long long i = e / d, q = i / n, k = q * d + e % d;
+    pull[e] = fma(2.0 * factor * total[q] * mass[i], at[k] - to[k], pull[e]);
+}
+
+// values (k, stride)[., column] to the power 1 / p, negative ones as 0.
+extern "C" __global__ void __launch_bounds__(STEP_THREADS)
+    roots(int k, const double* values, int stride, int column, double p, double* out) {
+    const int q = blockIdx.x * STEP_THREADS + threadIdx.x;
+    if (q < k) out[q] = pow(fmax(values[(long long)q * stride + column], 0.0), 1.0 / p);
+}
+
+// across - (first + second) / 2 of values (k, stride)[., 0], and what generalised entropies of priced measures add.
+extern "C" __global__ void __launch_bounds__(STEP_THREADS)
+    debias(int k, const double* across, const double* first, const double* second, int stride, int balanced,
+           const double* epsilon, const double* total_a, const double* total_b, int free_a, int free_b, double* out) {
+    const int q = blockIdx.x * STEP_THREADS + threadIdx.x;
+    if (q >= k) return;
+    const long long at = (long long)q * stride;
+    double found = across[at] - 0.5 * (first[at] + second[at]);
+    if (!balanced) {
+        const double p = total_a[q], r = total_b[q];
+        const double more = (free_a ? 0.0 : p * p - p) + (free_b ? 0.0 : r * r - r);
+        found += 0.5 * epsilon[q] * ((p - r) * (p - r) - more);
+    }
+    out[q] = found;
 }
