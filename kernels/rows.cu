@@ -404,7 +404,7 @@ __global__ void __launch_bounds__(256) rows(
 }
 
 // -(e rounded down to an even number) of x = m 2^e, 1/2 <= m < 1
-__device__ __forceinline__ int opposite(double x) { return -(((ilogb(x) + 1) >> 1) * 2); }
+__device__ __forceinline__ int opposite(double x) { return -((((int)logb(x) + 1) >> 1) * 2); }
 
 // The rows that `rows` has marked: those that strained the range of double are redone on c p, c q (on multiples of
 // their own where they are normalised), c a power of two: D(cp, cq) = c^degree D(p, q), plus a logarithm of c for the
