@@ -378,8 +378,8 @@ __global__ void __launch_bounds__(256) rows(
         if (!(fabs(whole_p - 1.0) <= tolerance)) bad_p |= BAD_SUM;
         if (!(fabs(whole_q - 1.0) <= tolerance)) bad_q |= BAD_SUM;
     }
-    const Finished done = finish_row(finish, whole.lost > 0.0 ? (double)INFINITY : whole.value, whole.affinity,
-                                     whole_p * row.a, whole_q * row.b);
+    const Finished done = finish_row(finish, whole.value, whole.lost > 0.0, whole.affinity, whole_p * row.a,
+                                     whole_q * row.b);
     const bool broken = bad_p || bad_q;
     double value = broken ? (double)NAN_VALUE : done.value;
     if (rank == 0 && part == 0) {
@@ -447,8 +447,8 @@ __global__ void __launch_bounds__(256) repair_rows(
         row.terms(whole, false, GRAD && normalize, w);
         whole.over(blockDim.x, room);
         if (!normalize) whole_p = whole.p, whole_q = whole.q;
-        const Finished done = finish_row(finish, whole.lost > 0.0 ? (double)INFINITY : whole.value, whole.affinity,
-                                         whole_p * row.a, whole_q * row.b);
+        const Finished done = finish_row(finish, whole.value, whole.lost > 0.0, whole.affinity, whole_p * row.a,
+                                         whole_q * row.b);
         const double d = normalize ? 0.0 : degree;
         w.lift_p = (int)((1.0 - d) * lift_p), w.lift_q = (int)((1.0 - d) * lift_q);
         double value = done.value, logarithm = 0.0;

@@ -21,21 +21,23 @@ struct Finished {
     bool faint;
 };
 
-__device__ __forceinline__ Finished finish_row(const Finish& finish, double total, double affinity, double sum_p,
-                                               double sum_q) {
+__device__ __forceinline__ Finished finish_row(const Finish& finish, double total, bool lost, double affinity,
+                                               double sum_p, double sum_q, double least = 1e-280) {
     const double scale = finish.scale, c = finish.c, a = finish.alpha, inf = INFINITY;
+    if (lost) total = inf;
     if (finish.kind == IDENTITY) return {scale * total, scale, 0.0, 0.0, false};
     if (finish.kind == ROOT) {
         const double root = sqrt(total);
         return {scale * root, root > 0.0 && root < inf ? 0.5 * scale / root : 0.0, 0.0, 0.0, false};
     }
     // lost mass: infinite derivatives stay so, the others have no meaning
-    if (total == inf) return {scale * inf, scale * c, 0.0, 0.0, false};
-    if (!(affinity > 1e-280 && affinity < 1e280)) return {0.0, 1.0, 0.0, 0.0, true};
+    if (lost) return {scale * inf, scale * c, 0.0, 0.0, false};
+    if (!(affinity > least && affinity < 1e280)) return {0.0, 1.0, 0.0, 0.0, true};
     if (finish.literal) {
         const double f = scale / affinity;
         return {scale * log(affinity), f * c, f * a, f * (1.0 - a), false};
     }
+    if (total == inf) return {scale * inf, scale * c, 0.0, 0.0, false};
     if (c * total > -0.5) return {scale * log1p(c * total), scale * c / (1.0 + c * total), 0.0, 0.0, false};
     const double drift = a * log(sum_p) + (1.0 - a) * log(sum_q);
     return {scale * (log(affinity) - drift), scale * c / affinity, 0.0, 0.0, false};

@@ -150,6 +150,39 @@ def rows(
         kernel("rows.cu", f"repair_rows<{template}>")(space, min(n, 2 * space.processors), BLOCK, args)
 
 
+def logit_rows(
+    space: Space,
+    tag: Any,
+    finish: Any,
+    P: Any,
+    Q: Any,
+    where: Layout,
+    words: tuple[int, int],
+    V: Any,
+    GP: Any = None,
+    GQ: Any = None,
+) -> None:
+    """V[r] = D(softmax p_r, softmax q_r) and its gradients by the logits to GP, GQ unless None; flags as `rows`."""
+    name, n, k = type(tag).__name__, where.n, where.k
+    wanted = GP is not None or GQ is not None
+    result = GP if GP is not None else GQ if GQ is not None else P
+    team, splits = _shares(space, n, k, 16 // P.dtype.itemsize)
+    repairs = finish.kind == LOGARITHM
+    repair = space.zeros((n + 1,), np.int32) if repairs else None
+    partial = space.empty((2 * n * splits * PARTIAL,), np.float64) if splits > 1 else None
+    template = f"{ctype(P)}, {ctype(result)}, {name}, {'true' if wanted else 'false'}"
+    common = (P, Q, *where.scalars, *_parameters(tag, finish))
+    out = (V, np.int32(VALUE_KINDS[V.dtype.name]), GP, GQ)
+    run = kernel("logits.cu", f"logit_rows<{template}>")
+    for phase in _phases(splits, normalize=True):
+        shares = (np.int32(team), np.int32(phase), np.int32(splits), partial)
+        marks = (space.flags, np.int32(words[0]), np.int32(words[1]), repair)
+        run(space, -(-n * splits * team // BLOCK), BLOCK, (*common, *shares, *out, *marks))
+    if repairs:
+        blocks = min(n, 2 * space.processors)
+        kernel("logits.cu", f"repair_logits<{template}>")(space, blocks, BLOCK, (*common, *out, repair))
+
+
 def _phases(splits: int, *, normalize: bool) -> tuple[int, ...]:
     if splits == 1:
         return (0,)
