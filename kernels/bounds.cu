@@ -23,10 +23,9 @@ struct Bracket {
         slack = block_sum(rounded, room) + (relative + chain) * size;
     }
     __device__ __forceinline__ bool finite() const { return fabs(sum) < INFINITY && slack < INFINITY; }
-    __device__ __forceinline__ double value() const { return finite() ? sum : NAN_VALUE(); }
+    __device__ __forceinline__ double value() const { return finite() ? sum : (double)NAN_VALUE; }
     __device__ __forceinline__ double low() const { return finite() ? sum - slack - 2.0 * HALF_ULP * fabs(sum) : -INFINITY; }
     __device__ __forceinline__ double high() const { return finite() ? sum + slack + 2.0 * HALF_ULP * fabs(sum) : INFINITY; }
-    static __device__ __forceinline__ double NAN_VALUE() { return (double)INFINITY - (double)INFINITY; }
 };
 
 // One side of the problem.

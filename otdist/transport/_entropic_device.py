@@ -12,13 +12,13 @@ Whatever the engine, potentials are judged by float64 passes over all pairs.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from otdist._results import Status, Transport
-from otdist.kernels import device, entropic_cuda, pricing_cuda, sinkhorn_batch_cuda, softmin_cuda
+from otdist.kernels import copy_cuda, entropic_cuda, pricing_cuda, sinkhorn_batch_cuda, softmin_cuda
 from otdist.kernels.entropic_cuda import Steps
 from otdist.kernels.softmin_cuda import Array, PointPairs
 from otdist.transport._entropic_device_input import DeviceGiven, Task, refuse, stacked, stated
@@ -137,7 +137,7 @@ def _whole(task: Task, steps: Steps, options: Options, watch: Watch, *, warm: bo
         real=np.float64 if wide else np.float32, warm=warm, max_iter=limits.max_iter,
         gamma=steps.G, error=error, passes=passes, code=code,
     )  # fmt: skip
-    device.copy(space, steps.G, steps.best)
+    copy_cuda.copy(space, steps.G, steps.best)
     if settled:
         assert limits.max_iter is not None
         return limits.max_iter, WHOLE
@@ -183,7 +183,7 @@ def _streamed(task: Task, steps: Steps, options: Options, watch: Watch, cold: bo
     tol, limit = options.limits.tolerance, 1.5 * (float((reach / epsilon).max()) + 10.0)
     if noise < 0.05 and ordinary and not watch.stopped:
         _iterated(task, steps, watch, "sweeping", np.float32, max(0.3 * noise, 0.25 * tol), limit, COARSE, settled=True)
-        device.copy(space, steps.best, steps.G)
+        copy_cuda.copy(space, steps.best, steps.G)
         steps.forget()
     if not watch.stopped:
         _iterated(task, steps, watch, "sweeping", np.float64, max(tol, 2.0**-52), limit, PATIENCE, settled=True)
@@ -220,7 +220,7 @@ def judged(task: Task, steps: Steps, passes: Any, solver: str, stopped: str, set
     """What the best potentials prove, by three float64 passes."""
     room, space, pairs = task.room, task.room.space, task.pairs
     batch, (n, m) = pairs.batch, pairs.shape
-    device.copy(space, steps.best, steps.G)
+    copy_cuda.copy(space, steps.best, steps.G)
     steps.scale, steps.kappa = task.scale, task.kappa
     steps.forget()  # v of G
     w, v, F, h_m = steps.w, steps.v, steps.F, steps.h_m
@@ -250,6 +250,3 @@ def reported(answers: list[Answer], limits: Limits, stacklevel: int) -> tuple[An
         worst = float(np.concatenate([host[:, 6] for host in hosts])[int(np.argmax(np.where(converged, -1.0, errors)))])
         failed(status, worst, int((~converged).sum()), len(errors), limits, stacklevel + 1)
     return hosts[0], status
-
-
-__all__ = ["Answer", "answered", "fixed", "posed", "replace", "reported", "solve"]

@@ -16,7 +16,7 @@ from otdist._arrays import Door, enter
 from otdist._expression import number
 from otdist._samples import common, same_d
 from otdist.catalogue import choose
-from otdist.kernels import device, entropic_cuda, pricing_cuda
+from otdist.kernels import copy_cuda, device, entropic_cuda, pricing_cuda
 from otdist.kernels.softmin_cuda import Array, Pairs, PointPairs, Room, StoredPairs
 from otdist.transport.geometry import COSTS, CostMatrix, PointCloud
 from otdist.transport.line import exponent
@@ -141,8 +141,8 @@ class Task:
         if not self.balanced and rho[0] == math.inf:  # a prescribed measure: of sum 1 as well
             raw, mass = mass, space.empty(mass.shape, np.float64)
             other = space.empty(mass.shape, np.float64)
-            device.copy(space, raw, mass)
-            device.copy(space, raw, other)
+            copy_cuda.copy(space, raw, mass)
+            copy_cuda.copy(space, raw, other)
             total = entropic_cuda.agree(space, True, 1.0, mass, other, (total, total), space.flags)
         regular = entropic_cuda.regularise(
             space, batch, self.epsilon, 0.0, 0.0, True, None, None, rho, space.flags

@@ -10,10 +10,11 @@ import numpy as np
 
 from otdist._arrays import enter
 from otdist._results import Status, Transport
-from otdist.kernels import device, entropic_cuda, pricing_cuda, softmin_cuda
+from otdist.kernels import copy_cuda, device, entropic_cuda, pricing_cuda, softmin_cuda
 from otdist.kernels.softmin_cuda import Array, PointPairs
-from otdist.transport._entropic_device import Answer
-from otdist.transport._entropic_device_input import DeviceGiven, stacked
+from otdist.transport._entropic_device import Answer, reported, solve
+from otdist.transport._entropic_device_input import DeviceGiven, refuse
+from otdist.transport._normal_form import Options
 
 _ON_CPU = (
     "{}: implicit differentiation runs on the CPU, and nothing is copied silently: call `sinkhorn` with arrays on the "
@@ -135,8 +136,29 @@ class DeviceTransport(Transport):
         raise ValueError(_ON_CPU.format("hvp"))
 
 
-def assembled(given: DeviceGiven, answer: Answer, found: Any, status: Status, tol: float) -> DeviceTransport:
-    """The result of a call; `found` (k, 9) are the figures on the host, or None where nothing is read."""
+@dataclass(frozen=True, eq=False)
+class DeviceSolved:
+    """An answer, and what was read of it: its figures (k, 9), or None where nothing is."""
+
+    answer: Answer
+    found: Any
+    status: Status
+    tol: float
+
+
+def solved(given: DeviceGiven, epsilon: Any, options: Options, init: Any) -> DeviceSolved:
+    """The problems of a call, solved, and reported on where something is read."""
+    answer = solve(given, epsilon, options, init)
+    rho = options.rho
+    given.door.space.check(lambda words: refuse(given, epsilon, rho, init), *given.arguments.values())
+    if answer.fixed:
+        return DeviceSolved(answer, None, Status.MAX_ITER, 0.0)
+    return DeviceSolved(answer, *reported([answer], options.limits, stacklevel=5), options.limits.tolerance)
+
+
+def assembled(given: DeviceGiven, solution: DeviceSolved) -> DeviceTransport:
+    """The result of a call."""
+    answer, found, tol = solution.answer, solution.found, solution.tol
     door, batch, space = given.door, given.batch, given.door.space
     names = {name: k for k, name in enumerate(pricing_cuda.OUTCOMES)}
 
@@ -167,7 +189,7 @@ def assembled(given: DeviceGiven, answer: Answer, found: Any, status: Status, to
         marginal_error=each("marginal_error"),
         converged=error <= tol,
         n_iter=passes.reshape(batch) if batch else int(passes[0]),
-        status=status,
+        status=solution.status,
         solver=answer.solver,
         shape=given.shape,
         epsilon=each("epsilon"),
@@ -179,8 +201,9 @@ def assembled(given: DeviceGiven, answer: Answer, found: Any, status: Status, to
     )
 
 
-def gradients(given: DeviceGiven, answer: Answer, numbers: tuple[int, ...]) -> tuple[Any, ...]:
+def gradients(given: DeviceGiven, solution: DeviceSolved, numbers: tuple[int, ...]) -> tuple[Any, ...]:
     """Gradients of the sum of the values by costs (the plan; by points a pair), a and b, in the shapes of these."""
+    answer = solution.answer
     plan, task, space = DevicePlan(given, answer), answer.task, given.door.space
 
     def one(number: int) -> Any:
@@ -195,8 +218,8 @@ def gradients(given: DeviceGiven, answer: Answer, numbers: tuple[int, ...]) -> t
             x, y = plan.pulls()
             if "y" not in given.arguments:
                 both = space.empty((2, *x.shape), np.float64)
-                device.copy(space, x, both[0])
-                device.copy(space, y, both[1])
+                copy_cuda.copy(space, x, both[0])
+                copy_cuda.copy(space, y, both[1])
                 total = space.empty(x.shape, np.float64)
                 entropic_cuda.fold(space, both, 1.0, total)
                 return shaped(given, "x", total)
@@ -231,6 +254,3 @@ def shaped(given: DeviceGiven, name: str, gradient: Array) -> Any:
     out = space.empty(shape, np.float64)
     entropic_cuda.fold(space, gradient, 1.0, out)
     return given.door.leave(out)
-
-
-__all__ = ["DevicePlan", "DeviceTransport", "assembled", "gradients", "of_masses", "shaped", "stacked"]
