@@ -2,7 +2,7 @@
 //
 // Masses become float64 of sum 1 (balanced), squared distances are taken between clouds whose means are moved together,
 // potentials are in base 2. A step is two launches without a word from the host: `measure` sums what the last passes found,
-// part by part; in `advance` every block adds up the parts by itself, in one order, and so comes to the same decision.
+// part by part; in `proceed` every block adds up the parts by itself, in one order, and so comes to the same decision.
 // O(n + m) bytes each: floor and distance are those of a copy, DEPTH numbers a column.
 #include "extrapolate.cuh"
 
@@ -32,7 +32,7 @@ __global__ void __launch_bounds__(STEP_THREADS)
 }
 
 // Masses over their totals, which have to agree; unbalanced ones stay as they are. total (k,): what plans are worth.
-extern "C" __global__ void __launch_bounds__(STEP_THREADS)
+__global__ void __launch_bounds__(STEP_THREADS)
     agree(int n, int m, int balanced, double tolerance, double* a, double* b, const double* total_a,
           const double* total_b, double* total, int* word) {
     const long long q = blockIdx.x;
@@ -117,7 +117,7 @@ __global__ void __launch_bounds__(STEP_THREADS)
 }
 
 // What moving both clouds to one centre takes from squared distances: c = c' + f_i + g_j; `sign` is 1 for x, -1 for y.
-extern "C" __global__ void __launch_bounds__(STEP_THREADS)
+__global__ void __launch_bounds__(STEP_THREADS)
     shifts(const double* wide, int n, int d, const double* at, const double* to, double sign, double* out) {
     const int blocks = (n + STEP_THREADS - 1) / STEP_THREADS, i = blockIdx.x % blocks * STEP_THREADS + threadIdx.x;
     const long long q = blockIdx.x / blocks;
@@ -131,7 +131,7 @@ extern "C" __global__ void __launch_bounds__(STEP_THREADS)
 }
 
 // epsilon (k,): as given in `own`, else `every`, else a part of the mean cost; log2(e) / epsilon; kappa (k, 2).
-extern "C" __global__ void __launch_bounds__(STEP_THREADS)
+__global__ void __launch_bounds__(STEP_THREADS)
     regularise(int k, const double* own, double every, double fraction, int points, const double* survey, int d,
                const double* at, const double* to, double rho_a, double rho_b, double* epsilon, double* scale, double* kappa, int* word) {
     const int q = blockIdx.x * STEP_THREADS + threadIdx.x;
@@ -158,7 +158,7 @@ extern "C" __global__ void __launch_bounds__(STEP_THREADS)
 }
 
 // The scale and kappa of a stage on the way to epsilon, max(epsilon, spread / parts); gamma keeps its cost.
-extern "C" __global__ void __launch_bounds__(STEP_THREADS)
+__global__ void __launch_bounds__(STEP_THREADS)
     stage(int m, const double* epsilon, const double* survey, double parts, double rho_a, double rho_b, double* scale,
           double* kappa, double* G, double* G_from) {
     __shared__ double ratio;
@@ -216,7 +216,7 @@ __device__ __forceinline__ double residual(double G, double h, double b, double 
 }
 
 // h_n (k, n), F (k, n), h_m (k, m) as the two passes at G left them. parts (k, blocks, SUMS).
-extern "C" __global__ void __launch_bounds__(STEP_THREADS)
+__global__ void __launch_bounds__(STEP_THREADS)
     measure(int n, int m, const double* a, const double* b, const double* kappa, const double* h_n, const double* F,
             const double* G, const double* h_m, const double* mirror, const double* memory, const double* last_G, const double* last_R,
             double* dG, double* dR, const int* idle, double* parts) {
@@ -268,8 +268,8 @@ extern "C" __global__ void __launch_bounds__(STEP_THREADS)
 }
 
 // The next G, and v = G + log2(b); the best G so far. A problem whose error is at most `goal` becomes idle.
-extern "C" __global__ void __launch_bounds__(STEP_THREADS)
-    advance(int m, const double* b, const double* kappa, const double* parts, int chunks_of_parts, double goal, double limit,
+__global__ void __launch_bounds__(STEP_THREADS)
+    proceed(int m, const double* b, const double* kappa, const double* parts, int chunks_of_parts, double goal, double limit,
             const double* memory, double* next, const double* h_m, const double* mirror, double* G, double* v, double* last_G, double* last_R,
             const double* dG, const double* dR, double* best_G, int* idle, int* word) {
     __shared__ double sum[SUMS], held[MEMORY], factor[DEPTH * DEPTH], weights[DEPTH], product[DEPTH];
@@ -342,9 +342,9 @@ extern "C" __global__ void __launch_bounds__(STEP_THREADS)
     }
 }
 
-// After `advance`: problems that are done become idle; report (4,): how many are not, the largest error of these, the
+// After `proceed`: problems that are done become idle; report (4,): how many are not, the largest error of these, the
 // longest time without progress, the largest error of all.
-extern "C" __global__ void __launch_bounds__(STEP_THREADS)
+__global__ void __launch_bounds__(STEP_THREADS)
     tally(int k, const double* memory, double goal, int* idle, double* report) {
     __shared__ double room[32];
     double active = 0.0, worst = 0.0, since = 0.0, all = 0.0;
@@ -363,7 +363,7 @@ extern "C" __global__ void __launch_bounds__(STEP_THREADS)
 }
 
 // A new stage, or another arithmetic: nothing is known any more.
-extern "C" __global__ void __launch_bounds__(STEP_THREADS) forget(int k, double* memory, int* idle) {
+__global__ void __launch_bounds__(STEP_THREADS) forget(int k, double* memory, int* idle) {
     const int q = blockIdx.x * STEP_THREADS + threadIdx.x;
     if (q >= k) return;
     idle[q] = 0;
@@ -407,7 +407,7 @@ __global__ void __launch_bounds__(STEP_THREADS)
 
 // Gradients by masses, in units of costs: centred potentials where both marginals are prescribed, else
 // -expm1(-s phi) / s + opposite - 1 - expm1(-s phi), s = epsilon / rho, times epsilon (otdist/transport/_gibbs.py).
-extern "C" __global__ void __launch_bounds__(STEP_THREADS)
+__global__ void __launch_bounds__(STEP_THREADS)
     by_masses(int n, int m, int balanced, const double* f, const double* opposite, const double* epsilon, double rho,
               double* out) {
     __shared__ double room[32];
@@ -434,14 +434,14 @@ extern "C" __global__ void __launch_bounds__(STEP_THREADS)
 }
 
 // mean (k, n, d): sums of y under the plan over what leaves every row.
-extern "C" __global__ void __launch_bounds__(STEP_THREADS)
+__global__ void __launch_bounds__(STEP_THREADS)
     divide_rows(long long size, int d, const double* sent, double* mean) {
     const long long e = (long long)blockIdx.x * STEP_THREADS + threadIdx.x;
     if (e < size) mean[e] /= sent[e / d];
 }
 
 // Gradients by the points of clouds that were moved together: 2 `factor` mass_i (at - to) more, in place.
-extern "C" __global__ void __launch_bounds__(STEP_THREADS)
+__global__ void __launch_bounds__(STEP_THREADS)
     carry(long long size, int n, int d, const double* mass, const double* total, const double* at, const double* to,
           double factor, double* pull) {
     const long long e = (long long)blockIdx.x * STEP_THREADS + threadIdx.x;
@@ -451,14 +451,14 @@ extern "C" __global__ void __launch_bounds__(STEP_THREADS)
 }
 
 // values (k, stride)[., column] to the power 1 / p, negative ones as 0.
-extern "C" __global__ void __launch_bounds__(STEP_THREADS)
+__global__ void __launch_bounds__(STEP_THREADS)
     roots(int k, const double* values, int stride, int column, double p, double* out) {
     const int q = blockIdx.x * STEP_THREADS + threadIdx.x;
     if (q < k) out[q] = pow(fmax(values[(long long)q * stride + column], 0.0), 1.0 / p);
 }
 
 // across - (first + second) / 2 of values (k, stride)[., 0], and what generalised entropies of priced measures add.
-extern "C" __global__ void __launch_bounds__(STEP_THREADS)
+__global__ void __launch_bounds__(STEP_THREADS)
     debias(int k, const double* across, const double* first, const double* second, int stride, int balanced,
            const double* epsilon, const double* total_a, const double* total_b, int free_a, int free_b, double* out) {
     const int q = blockIdx.x * STEP_THREADS + threadIdx.x;

@@ -229,7 +229,7 @@ class Steps:
         aims = np.int32(self._chunks), np.float64(goal), np.float64(limit)
         to = (self.h_m, mirror, self.G, self.v, *last, self.best, self.idle, word)
         _run(
-            "advance", room.space, grid, np.int32(m), self.b, self.kappa, self._parts, *aims, known, following, *to
+            "proceed", room.space, grid, np.int32(m), self.b, self.kappa, self._parts, *aims, known, following, *to
         )
         self._memory = [following, known]
         self.passes += 1
