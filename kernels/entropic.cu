@@ -472,3 +472,17 @@ __global__ void __launch_bounds__(STEP_THREADS)
     }
     out[q] = found;
 }
+
+// out (k, n) = factor epsilon (total of a - total of b): what masses of different totals add to gradients by masses.
+__global__ void __launch_bounds__(STEP_THREADS)
+    levels(long long size, int n, const double* epsilon, const double* total_a, const double* total_b, double factor,
+           double* out) {
+    const long long e = (long long)blockIdx.x * STEP_THREADS + threadIdx.x, q = e / n;
+    if (e < size) out[e] = factor * epsilon[q] * (total_a[q] - total_b[q]);
+}
+
+// Totals (k,) that have to be 1.
+__global__ void __launch_bounds__(STEP_THREADS) need_unit(int k, const double* totals, double tolerance, int* word) {
+    const int q = blockIdx.x * STEP_THREADS + threadIdx.x;
+    if (q < k && !(fabs(totals[q] - 1.0) <= tolerance)) raise_flag(word, BAD_TOTAL);
+}

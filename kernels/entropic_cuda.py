@@ -169,6 +169,18 @@ def debias(
     return out
 
 
+def levels(space: Space, epsilon: Array, totals: tuple[Array, Array], factor: float, out: Array) -> None:
+    """out (k, n) = factor epsilon (total of a - total of b)."""
+    sizes = np.int64(out.size), np.int32(out.shape[1])
+    _run("levels", space, -(-out.size // THREADS), *sizes, epsilon, *totals, np.float64(factor), out)
+
+
+def need_unit(space: Space, totals: Array, tolerance: float, word: Array) -> None:
+    """Flag totals (k,) that are not 1."""
+    blocks = -(-len(totals) // THREADS)
+    _run("need_unit", space, blocks, np.int32(len(totals)), totals, np.float64(tolerance), word)
+
+
 class Steps:
     """Sinkhorn's iteration of a batch, extrapolated, without a word from the host: G (k, m), in base 2.
 

@@ -70,8 +70,8 @@ def solve(given: DeviceGiven, epsilon: Any, options: Options, init: Any) -> Answ
     return answered(task, options, g, symmetric=False)
 
 
-def posed(given: DeviceGiven, epsilon: Any, options: Options, init: Any = None) -> Task:
-    """The problems in normal form, refused if something is wrong with them."""
+def posed(given: DeviceGiven, epsilon: Any, options: Options, init: Any = None, judge: Any = None) -> Task:
+    """The problems in normal form, refused if something is wrong with them; with a `judge` masses are of sum 1."""
     if options.method not in ("auto", "sinkhorn"):
         raise ValueError(
             f'method: found {options.method!r}, which runs on the CPU; on a GPU there is "sinkhorn": pass that, or '
@@ -79,8 +79,11 @@ def posed(given: DeviceGiven, epsilon: Any, options: Options, init: Any = None) 
         )
     task = stated(given, epsilon, options.rho, look=not fixed(options.limits))
     space, rho = given.door.space, options.rho
+    if judge is not None:
+        for name, total in zip("ab", task.totals, strict=True):
+            entropic_cuda.need_unit(space, total, given.door.tolerance, given.word(name))
     if not fixed(options.limits):
-        space.check(lambda words: refuse(given, epsilon, rho, init), *given.arguments.values())
+        space.check(judge or (lambda words: refuse(given, epsilon, rho, init)), *given.arguments.values())
     return task
 
 

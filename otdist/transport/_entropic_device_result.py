@@ -51,24 +51,29 @@ class DevicePlan:
         space = self.given.door.space
         return self.apply(space.full((len(self.given), self.given.m, 1), 1.0, np.float64), transpose=False)
 
-    def pulls(self, factor: float = 1.0) -> tuple[Array, Array]:
-        """Gradients (k, n, d), (k, m, d) of the value by the points, times `factor`, float64."""
-        answer, task, space = self.answer, self.answer.task, self.given.door.space
-        assert isinstance(task.pairs, PointPairs)
+    def pulls(self) -> tuple[Array, Array]:
+        """Gradients (k, n, d), (k, m, d) of the value by the points, float64."""
         found = []
-        for side, name in enumerate("xy"):
-            z = self.given.stacked(name if name in self.given.arguments else "x", 2)
-            assert z is not None
-            out = space.empty((len(self.given), *z.shape[1:]), np.float64)
-            at = (task.room, task.pairs, task.scale, answer.w, answer.v, task.total)
-            softmin_cuda.pull(*at, factor, out, turned=side == 1)
-            if task.means is not None:
-                mass = (task.a, answer.columns)[side]
-                entropic_cuda.carry(space, mass, task.total, task.means, (factor, -factor)[side], out)
-            if self.given.cost == "cosine":
-                entropic_cuda.through_directions(space, z, out)
+        for side, size in ((0, self.given.n), (1, self.given.m)):
+            out = self.given.door.space.empty((len(self.given), size, self.given.arguments["x"].shape[-1]), np.float64)
+            pull(self.given, self.answer, "xy"[side], side, 1.0, out)
             found.append(out)
         return found[0], found[1]
+
+
+def pull(given: DeviceGiven, answer: Answer, name: str, side: int, factor: float, out: Array) -> None:
+    """Gradients of the values by the points of one side, which are the argument `name`, times `factor`."""
+    task, space = answer.task, given.door.space
+    assert isinstance(task.pairs, PointPairs)
+    at = (task.room, task.pairs, task.scale, answer.w, answer.v, task.total)
+    softmin_cuda.pull(*at, factor, out, turned=side == 1)
+    if task.means is not None:
+        mass = (task.a, answer.columns)[side]
+        entropic_cuda.carry(space, mass, task.total, task.means, (factor, -factor)[side], out)
+    if given.cost == "cosine":
+        z = given.stacked(name if name in given.arguments else "x", 2)
+        assert z is not None
+        entropic_cuda.through_directions(space, z, out)
 
 
 class DeviceTransport(Transport):
@@ -242,10 +247,15 @@ def of_masses(answer: Answer, side: int) -> Array:
 
 
 def shaped(given: DeviceGiven, name: str, gradient: Array) -> Any:
+    """`folded` in the caller's library."""
+    return given.door.leave(folded(given, name, gradient))
+
+
+def folded(given: DeviceGiven, name: str, gradient: Array) -> Array:
     """A gradient (k, ...) in the shape of its argument: summed where all problems share that."""
     space, shape = given.door.space, tuple(given.arguments[name].shape)
     if gradient.size == int(np.prod(shape)):
-        return given.door.leave(gradient.reshape(shape))
+        return gradient.reshape(shape)
     if int(np.prod(shape)) * len(given) != gradient.size:
         raise ValueError(
             f"{name}: found shape {shape}, which the batch {given.batch} repeats in part; for its gradient on a GPU "
@@ -253,4 +263,4 @@ def shaped(given: DeviceGiven, name: str, gradient: Array) -> Any:
         )
     out = space.empty(shape, np.float64)
     entropic_cuda.fold(space, gradient, 1.0, out)
-    return given.door.leave(out)
+    return out
