@@ -46,14 +46,23 @@ class Pool:
     """The points of several samples (problems, n_s, d) as rows, in one float, as the geometries of a kernel want them."""
 
     def __init__(
-        self, space: Space, tag: Kernel, samples: tuple[Any, ...], words: tuple[int, ...], real: Any, shift_free: bool
+        self,
+        space: Space,
+        tag: Kernel,
+        samples: tuple[Any, ...],
+        words: tuple[int, ...],
+        real: Any,
+        shift_free: bool,
+        origin: Any = None,
+        extent: Any = None,
     ) -> None:
         kinds = {type(g) for g in tag.geometries}
         self.problems, _, self.d = samples[0].shape
         self.N = sum(s.shape[1] for s in samples)
         self.width = -(-self.d // 4) * 4
         self.real = np.dtype(real)
-        self.extent = space.zeros((1,), np.uint64)
+        self.extent = space.zeros((1,), np.uint64) if extent is None else extent
+        origin = samples[0] if origin is None else origin
         shape = (self.problems, self.N, self.width)
         self.plain = space.empty(shape, real)
         self.unit = space.empty(shape, real) if Angle in kinds else None
@@ -67,7 +76,7 @@ class Pool:
         for sample, word in zip(samples, words, strict=True):
             n = sample.shape[1]
             run = kernel("gram_ends.cu", f"gram_points<{ctype(sample)}, {ctype(self.plain)}>")
-            args = (sample, samples[0], centre, self.plain, self.shifted, self.unit, self.extent, space.flags)
+            args = (sample, origin, centre, self.plain, self.shifted, self.unit, self.extent, space.flags)
             sizes = (word, n, self.d, self.N, start, self.width)
             rows = self.problems * n
             run(space, -(-rows // 8), 256, (*args, *map(np.int32, sizes), np.int64(rows)))
@@ -100,7 +109,8 @@ class Quadratic:
     status: Status
     tolerance: float = 0.0
     unbiased: bool = False
-    shift_free: bool = False
+    shift_free: bool = False  # the estimate: inner products may be taken about any centre
+    far: bool = False  # flag samples that an inner product cannot tell apart
     points: bool = False
     own: bool = False
     single: bool = False  # try float32 first
@@ -129,15 +139,16 @@ class Quadratic:
         )
         again = space.empty((P,), np.int32) if single else None
         pool = self._pool(np.float32 if single else np.float64)
-        squared = any(type(g) is Squared for g in self.tag.geometries)
-        sizes = (self.status.a, self.status.b, self.n, self.m, self.unbiased, squared, P)
+        sizes = (self.status.a, self.status.b, self.n, self.m, self.unbiased, P)
         args = (self.squares, pool.extent, self.factors, again, space.flags)
         kernel("gram_ends.cu", "gram_factors")(space, -(-P // 256), 256, (*args, *map(np.int32, sizes)))
+        if squared_distances(self.tag):
+            extreme(space, pool)
         if single:
             self._pass(pool, None, again)
             pool = self._pool(np.float64)
         self._pass(pool, again, None)
-        if inner and not self.shift_free:
+        if inner and self.far:
             args = (pool.plain, self.found.value, self.sizes, space.flags)
             run = kernel("gram_ends.cu", "gram_far<double>")
             run(space, P, 256, (*args, *map(np.int32, (self.n, N, self.d, pool.width))))
@@ -212,6 +223,16 @@ class Quadratic:
         )  # fmt: skip
 
 
+def squared_distances(tag: Kernel) -> bool:
+    """Whether distances are squared."""
+    return any(type(g) is Squared for g in tag.geometries)
+
+
+def extreme(space: Space, pool: Pool) -> None:
+    """Flag points so far apart, or so close, that squares of distances leave the range of float64."""
+    kernel("gram_ends.cu", "gram_extreme")(space, 1, 32, (pool.extent, space.flags))
+
+
 def weigh(
     space: Space, given: Any, pooled: Any, squares: Any, word: int, side: int, n: int, tolerance: float, sign: float
 ) -> None:
@@ -260,6 +281,29 @@ def rows(
     return sums, pulls, shares
 
 
+def linear(space: Space, tag: Kernel, numbers: Numbers, X: Any, Y: Any, status: Status, points: bool) -> Form:
+    """Means over the disjoint pairs of X and Y (P, n, d), and gradients."""
+    P, n, d = X.shape
+    pool = Pool(space, tag, (X, Y), (status.x, status.y), np.float64, False)
+    count, name = n // 2, formulas_cuda.name(tag)
+    shape = (len(tag.geometries), P, 1, 2 * n, pool.width)
+    pulls = space.zeros(shape, np.float64) if points else None
+    found = space.empty((P, count), np.float64)
+    args = (*pool.clouds, numbers.table, numbers.per, found, pulls, np.float64(1.0 / count))
+    sizes = (np.int32(n), np.int32(pool.width), np.int32(count), np.int64(P))
+    kernel("gram_pairs.cu", f"gram_linear<double, {name}>")(space, -(-P * count // 8), 256, (*args, *sizes))
+    if squared_distances(tag):
+        extreme(space, pool)
+    gradient = None
+    if points:
+        gradient = space.empty((P, 2 * n, d), np.float64)
+        args = (pulls, *pool.clouds[:2], None, None, None, None, gradient)
+        sizes = (*map(np.int32, (n, 2 * n, d, pool.width, 1)), np.int64(P * 2 * n))
+        run = kernel("gram_ends.cu", f"gram_gradient<double, {name}>")
+        run(space, -(-P * 2 * n // 8), 256, (*args, *sizes))
+    return Form(means(space, found), gradient, None)
+
+
 def matrix(space: Space, tag: Kernel, numbers: Numbers, left: Pool, right: Pool, out: Any) -> None:
     """out (P, n, m) <- k(x_i, y_j)."""
     P, n, m = out.shape
@@ -269,12 +313,12 @@ def matrix(space: Space, tag: Kernel, numbers: Numbers, left: Pool, right: Pool,
     kernel("gram.cu", name)(space, grid, 256, (*args, np.int32(n), np.int32(m), np.int32(left.width)))
 
 
-def judged(space: Space, value: Any, root: bool) -> Any:
-    """Flag what is no value; with `root` take roots in place: what derivatives are then times, else None."""
+def judged(space: Space, value: Any, root: bool) -> tuple[Any, Any]:
+    """Flag what is no value; the values, or with `root` their roots, and what derivatives are then times (or None)."""
     P = value.shape[0]
-    chain = space.empty((P,), np.float64) if root else None
-    kernel("gram_ends.cu", "gram_judge")(space, -(-P // 256), 256, (value, chain, space.flags, np.int32(P)))
-    return chain
+    roots, chain = (space.empty((P,), np.float64) for _ in range(2)) if root else (None, None)
+    kernel("gram_ends.cu", "gram_judge")(space, -(-P // 256), 256, (value, roots, chain, space.flags, np.int32(P)))
+    return (roots if root else value), chain
 
 
 def scale(space: Space, a: Any, chain: Any) -> None:
@@ -297,6 +341,15 @@ def means(space: Space, a: Any) -> Any:
     out = space.empty((a.shape[0],), np.float64)
     args = (a, out, np.float64(1.0 / a.shape[1]), np.int64(a.shape[1]))
     kernel("gram_ends.cu", "gram_total")(space, a.shape[0], 1024, args)
+    return out
+
+
+def spaced(space: Space, X: Any, Y: Any, count: int) -> Any:
+    """`count` points of each pool [X; Y], evenly spaced: (P, count, d)."""
+    P, n, d = X.shape
+    out = space.empty((P, count, d), X.dtype)
+    args = (X, Y, out, *map(np.int32, (n, Y.shape[1], d, count)), np.int64(out.size))
+    kernel("gram_ends.cu", f"gram_spaced<{ctype(X)}>")(space, -(-out.size // 256), 256, args)
     return out
 
 

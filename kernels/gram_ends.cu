@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(256)
 // `again` is not null. One thread per problem.
 __global__ void __launch_bounds__(256)
     gram_factors(const double* squares, const unsigned long long* extent, double* factors, int* again, int* flags,
-                 int word_a, int word_b, int n, int m, int unbiased, int squared_distances, int problems) {
+                 int word_a, int word_b, int n, int m, int unbiased, int problems) {
     const int p = blockIdx.x * blockDim.x + threadIdx.x;
     if (p >= problems) return;
     const double a = 1.0 / n, b = 1.0 / m, sa = squares ? squares[2 * p] : a, sb = squares ? squares[2 * p + 1] : b;
@@ -133,10 +133,14 @@ __global__ void __launch_bounds__(256)
     f[KEEP_Y] = keep_b;
     const double spread = __longlong_as_double((long long)*extent);
     if (again) again[p] = !(1e-15 < spread && spread < 1e15);
-    if (p == 0 && squared_distances && spread != 0.0 && !(1e-151 <= spread && spread <= 1e152))
-        raise_flag(flags, EXTREME);
     if (unbiased && squares && sa > 1.0 - 1e-12) raise_flag(flags + word_a, ONE_POINT);
     if (unbiased && squares && sb > 1.0 - 1e-12) raise_flag(flags + word_b, ONE_POINT);
+}
+
+// Squares of distances must neither overflow nor vanish.
+__global__ void gram_extreme(const unsigned long long* extent, int* flags) {
+    const double spread = __longlong_as_double((long long)*extent);
+    if (threadIdx.x == 0 && spread != 0.0 && !(1e-151 <= spread && spread <= 1e152)) raise_flag(flags, EXTREME);
 }
 
 // ---- after ----------------------------------------------------------------------------------------------------------
@@ -195,17 +199,18 @@ __global__ void __launch_bounds__(256)
 }
 
 // Flags of values that are not finite; their roots, and what derivatives are times (`chain`), where those are wanted.
-__global__ void __launch_bounds__(256) gram_judge(double* value, double* chain, int* flags, int problems) {
+__global__ void __launch_bounds__(256)
+    gram_judge(const double* value, double* roots, double* chain, int* flags, int problems) {
     const int p = blockIdx.x * blockDim.x + threadIdx.x;
     if (p >= problems) return;
     const double v = value[p];
     if (!(fabs(v) <= 1.7976931348623157e308))
         raise_flag(flags, OVERFLOW);
-    else if (chain && v < 0.0)
+    else if (roots && v < 0.0)
         raise_flag(flags, NO_ROOT);
-    if (!chain) return;
-    value[p] = sqrt(v);
-    chain[p] = v > 0.0 ? 0.5 / value[p] : 0.0;
+    if (!roots) return;
+    roots[p] = sqrt(v);
+    chain[p] = v > 0.0 ? 0.5 / roots[p] : 0.0;
 }
 
 // a[p][i] *= chain[p]
@@ -335,4 +340,14 @@ template <class T>
 __global__ void __launch_bounds__(256) gram_take(const T* a, const long long* index, T* out, int d, long long size) {
     const long long at = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     if (at < size) out[at] = a[index[at / d] * d + at % d];
+}
+
+// `count` points of each pool [x; y], evenly spaced.
+template <class T>
+__global__ void __launch_bounds__(256)
+    gram_spaced(const T* x, const T* y, T* out, int n, int m, int d, int count, long long size) {
+    const long long at = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    if (at >= size) return;
+    const long long p = at / d / count, i = at / d % count * ((long long)n + m) / count;
+    out[at] = i < n ? x[(p * n + i) * d + at % d] : y[(p * m + i - n) * d + at % d];
 }
