@@ -12,17 +12,6 @@
 // for pulls. Memory traffic is d/B words per pair. Points of up to 16 coordinates: gram_near.cu.
 #include "gram_tiles.cuh"
 
-// Pairs of blocks (a, b), b >= a, row after row.
-__device__ __forceinline__ void pair_of(long long t, int blocks, int& a, int& b) {
-    const double middle = blocks + 0.5;
-    long long row = (long long)(middle - sqrt(fmax(middle * middle - 2.0 * (double)t, 0.0)));
-    row = min(max(row, 0ll), (long long)blocks - 1);
-    while (row > 0 && row * (2ll * blocks - row + 1) / 2 > t) row--;
-    while ((row + 1) * (2ll * blocks - row) / 2 <= t) row++;
-    a = (int)row;
-    b = a + (int)(t - row * (2ll * blocks - row + 1) / 2);
-}
-
 // The kernel of one pair of a tile, and its slopes in the quantities.
 template <class K, class T, int M>
 __device__ __forceinline__ void evaluate(const typename K::template Numbers<T>& number, const T (&q)[K::Q][M][M], int i,

@@ -34,6 +34,17 @@ struct Blocks {
     __device__ __forceinline__ int size(int b) const { return min(B, (side(b) ? total : n) - start(b)); }
 };
 
+// Pairs of blocks (a, b), b >= a, row after row.
+__device__ __forceinline__ void pair_of(long long t, int blocks, int& a, int& b) {
+    const double middle = blocks + 0.5;
+    long long row = (long long)(middle - sqrt(fmax(middle * middle - 2.0 * (double)t, 0.0)));
+    row = min(max(row, 0ll), (long long)blocks - 1);
+    while (row > 0 && row * (2ll * blocks - row + 1) / 2 > t) row--;
+    while ((row + 1) * (2ll * blocks - row) / 2 <= t) row++;
+    a = (int)row;
+    b = a + (int)(t - row * (2ll * blocks - row + 1) / 2);
+}
+
 template <class T, int B>
 struct Room {
     static constexpr int V = PackOf<T>::N, CHUNK = 4 * V, LEADING = B + V;
