@@ -85,7 +85,11 @@ class Pool:
     @property
     def clouds(self) -> tuple[Any, Any, Any]:
         """What kernels take; what no geometry reads is never followed."""
-        return self.plain, self.plain if self.shifted is None else self.shifted, self.plain if self.unit is None else self.unit
+        return (
+            self.plain,
+            self.plain if self.shifted is None else self.shifted,
+            self.plain if self.unit is None else self.unit,
+        )
 
 
 class Form(NamedTuple):
@@ -191,7 +195,16 @@ class Quadratic:
             sizes = (*sides, np.int32(self.d), np.int32(pool.width), np.int32(shares), np.int64(P * N))
             run(space, -(-P * N // 8), 256, (*args, *sizes))
         if self.own:
-            args = (rows, np.int32(shares), diagonal, self.pooled, self.stats, self.factors, only, self.found.by_weights)
+            args = (
+                rows,
+                np.int32(shares),
+                diagonal,
+                self.pooled,
+                self.stats,
+                self.factors,
+                only,
+                self.found.by_weights,
+            )
             sizes = (np.int32(self.unbiased), *sides, np.int64(P * N))
             kernel("gram_ends.cu", "gram_weight_gradient")(space, -(-P * N // 256), 256, (*args, *sizes))
 

@@ -22,13 +22,35 @@ __device__ __forceinline__ unsigned long long random_bits(unsigned long long see
     return z ^ (z >> 31);
 }
 
-// labels[w][c]: the bits of the points 64 w on, of labelling c. Column 0 is as given: the first `members` points.
-// SUBSETS: `members` of `total` points, any equally likely, drawn point after point (Knuth's algorithm S): a point is a
-// member with probability left/to come. Since u <= 1 - 2^-53, u r < r survives rounding, and every member is drawn.
-// Otherwise coins. One thread per labelling; the same bits as on the CPU.
+// sorted[r] = the coordinate of rank r of the pool [x; y] of points on the line, in float64; given[r] = whether it is
+// x's. Equal ones keep their order. N² comparisons, as many as a quadratic form has pairs.
+template <class S>
+__global__ void __launch_bounds__(256)
+    rank_points(const S* x, const S* y, double* sorted, unsigned char* given, int n, int N) {
+    __shared__ double tile[256];
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;
+    auto value = [&](int j) { return (double)widen(j < n ? x[j] : y[j - n]); };
+    const double mine = i < N ? value(i) : 0.0;
+    int rank = 0;
+    for (int j0 = 0; j0 < N; j0 += 256) {
+        __syncthreads();
+        if (j0 + (int)threadIdx.x < N) tile[threadIdx.x] = value(j0 + threadIdx.x);
+        __syncthreads();
+        const int count = min(256, N - j0);
+        for (int j = 0; j < count; j++) rank += tile[j] < mine || (tile[j] == mine && j0 + j < i);
+    }
+    if (i >= N) return;
+    sorted[rank] = mine;
+    given[rank] = i < n;
+}
+
+// labels[w][c]: the bits of the points 64 w on, of labelling c. Column 0 is as `given`, by a byte per point; if that is
+// null, the first `members` points. SUBSETS: `members` of `total` points, any equally likely, drawn point after point
+// (Knuth's algorithm S): a point is a member with probability left/to come. Since u <= 1 - 2^-53, u r < r survives
+// rounding, and every member is drawn. Otherwise coins. One thread per labelling; the same bits as on the CPU.
 template <bool SUBSETS>
-__global__ void __launch_bounds__(64)
-    draw_labels(const unsigned long long* seeds, unsigned long long* labels, int members, int total, int columns) {
+__global__ void __launch_bounds__(64) draw_labels(const unsigned long long* seeds, const unsigned char* given,
+                                                  unsigned long long* labels, int members, int total, int columns) {
     const int c = blockIdx.x * blockDim.x + threadIdx.x;
     if (c >= columns) return;
     const unsigned long long seed = seeds[c];
@@ -45,7 +67,7 @@ __global__ void __launch_bounds__(64)
             } else {
                 member = bits >> 63;
             }
-            if (c == 0) member = i < members;
+            if (c == 0) member = given ? given[i] != 0 : i < members;
             word |= (unsigned long long)member << e;
         }
         labels[(long long)w * columns + c] = word;
@@ -70,15 +92,15 @@ __device__ __forceinline__ void kernel_tile(const Clouds<double>& left, int rows
         }
 }
 
-// found[r][c] = v'Av over the `run` tiles of block (r, s), for the labellings c of share s; ends[r] = Σ A, and Σ |A| (of
-// PAIRED: of the four kernels that an entry is made of), ends[r][2] the sum of the diagonal that was left out.
-// A = k(z_i, z_j), 0 on the diagonal if `drop`; PAIRED: h_ij = k(x_i, x_j) + k(y_i, y_j) − k(x_i, y_j) − k(y_i, x_j) of
-// z = [x; y], 0 on the diagonal. `share` labellings go to one block.
+// found[r][c] = v'Av over the `run` tiles of block (r, s), for the labellings c of share s; ends[r] = Σ A, and Σ |A|
+// (of PAIRED: of the four kernels that an entry is made of), ends[r][2] the sum of the diagonal that was left out. A =
+// k(z_i, z_j), 0 on the diagonal if `drop`; PAIRED: h_ij = k(x_i, x_j) + k(y_i, y_j) − k(x_i, y_j) − k(y_i, x_j) of z =
+// [x; y], 0 on the diagonal. `share` labellings go to one block.
 template <class K, bool PAIRED>
 __global__ void __launch_bounds__(256)
     label_forms(const double* plain, const double* shifted, const double* unit, const double* numbers,
-                const unsigned long long* labels, long long stride, double low, double high, double* found,
-                double* ends, int N, int width, int columns, int drop, long long tiles, int run) {
+                const unsigned long long* labels, double low, double high, double* found, double* ends, int N,
+                int width, int labellings, int share, int drop, long long tiles, int run) {
     extern __shared__ __align__(16) unsigned char memory[];
     constexpr int LEADING = SIDE + 2;
     double(*A)[LEADING] = reinterpret_cast<double(*)[LEADING]>(memory);  // by columns: A[j][i]
@@ -89,6 +111,8 @@ __global__ void __launch_bounds__(256)
     const Clouds<double> pool{plain, shifted, unit};
     const typename K::template Numbers<double> number(numbers);
     const int tx = threadIdx.x % 16, ty = threadIdx.x / 16, blocks = (N + SIDE - 1) / SIDE;
+    const int first = blockIdx.y * share, columns = min(share, labellings - first);
+    labels += first;
     for (int c = threadIdx.x; c < columns; c += blockDim.x) sums[c] = 0.0;
     double total = 0.0, modulus = 0.0, diagonal = 0.0;
     int a, b;
@@ -134,7 +158,7 @@ __global__ void __launch_bounds__(256)
         for (int c0 = 0; c0 < columns; c0 += SIDE) {
             const int c = c0 + threadIdx.x % SIDE;
             const unsigned long long* mine = labels + min(c, columns - 1);
-            const unsigned long long word = mine[(long long)b * stride];
+            const unsigned long long word = mine[(long long)b * labellings];
             __syncthreads();  // the labellings before have been read; A is there
 #pragma unroll
             for (int j = threadIdx.x / SIDE; j < SIDE; j += 256 / SIDE)
@@ -155,7 +179,7 @@ __global__ void __launch_bounds__(256)
 #pragma unroll
             for (int e = 0; e < 4; e++) {
                 const int at = place_of<double>(tx, e);
-                const unsigned long long bits = labels[(long long)a * stride + min(c0 + at, columns - 1)];
+                const unsigned long long bits = labels[(long long)a * labellings + min(c0 + at, columns - 1)];
                 double mine_of = 0.0;
 #pragma unroll
                 for (int i = 0; i < 4; i++) mine_of += (bits >> place_of<double>(ty, i) & 1ull ? high : low) * p[i][e];
@@ -171,11 +195,12 @@ __global__ void __launch_bounds__(256)
         if (++b == blocks) b = ++a;
     }
     __syncthreads();
-    for (int c = threadIdx.x; c < columns; c += blockDim.x) found[(long long)blockIdx.x * columns + c] = sums[c];
+    for (int c = threadIdx.x; c < columns; c += blockDim.x)
+        found[(long long)blockIdx.x * labellings + first + c] = sums[c];
     const double all[3] = {total, modulus, diagonal};
 #pragma unroll
     for (int s = 0; s < 3; s++) {
         const double whole = block_sum(all[s], few);
-        if (threadIdx.x == 0) ends[blockIdx.x * 3ll + s] = whole;
+        if (threadIdx.x == 0 && blockIdx.y == 0) ends[blockIdx.x * 3ll + s] = whole;
     }
 }

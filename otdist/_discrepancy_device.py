@@ -115,9 +115,7 @@ def estimate(
     return Estimate(value.reshape(pair.batch), gradients)
 
 
-def _blocks(
-    pair: Pair, kernel: Kernel, numbers: Numbers, X: Any, Y: Any, size: int | None, points: bool
-) -> Form:
+def _blocks(pair: Pair, kernel: Kernel, numbers: Numbers, X: Any, Y: Any, size: int | None, points: bool) -> Form:
     """Mean of the unbiased estimates of consecutive blocks of points."""
     space, n, d, P = pair.door.space, pair.n, pair.d, X.shape[0]
     size = _discrepancy.block_length(n, size)
@@ -244,7 +242,9 @@ def subsets(kernel: Kernel, pair: Pair, draws: list[tuple[Array, Array]]) -> Arr
     """Unbiased MMD² of subsets of the samples, on the host: the only thing that waits."""
     space, d = pair.door.space, pair.d
     X, Y = (space.contiguous(a) for a in (pair.x, pair.y))
-    parts = [gram_cuda.take(space, a, space.put(np.stack(i))) for a, i in zip((X, Y), zip(*draws, strict=True), strict=True)]
+    parts = [
+        gram_cuda.take(space, a, space.put(np.stack(i))) for a, i in zip((X, Y), zip(*draws, strict=True), strict=True)
+    ]
     tag = kernel.tag(d)
     numbers = Numbers(bandwidth_cuda.put(space, formulas_cuda.numbers(tag)).reshape(1, -1))
     form = Quadratic(space, tag, numbers, *parts, (None, None), Status(0, 1, 0, 0), unbiased=True, far=True).run()

@@ -171,8 +171,13 @@ def common(**shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 def refuse_zero_vectors(kernel: Kernel, **samples: Array) -> None:
     """`need_directions` where the kernel looks at cosines."""
-    if Angle in kernel._geometries():
+    if looks_at_angles(kernel):
         need_directions(**samples)
+
+
+def looks_at_angles(kernel: Kernel) -> bool:
+    """Whether the kernel is one of cosines."""
+    return Angle in kernel._geometries()
 
 
 def need_directions(**samples: Array) -> None:
