@@ -1,7 +1,7 @@
 """Launches of ``gram.cu``: quadratic forms with gradients, sums of rows, matrices, of kernels over pairs on a GPU.
 
-Everything of a call is queued and nothing waits: which problems float32 is not good enough for is decided on the device,
-and the passes in float64 that follow leave the others alone (`only`). Sums have one order, whatever the device.
+Everything of a call is queued and nothing waits: for which problems float32 is not good enough is decided on the
+device, and the pass in float64 that follows leaves the others alone (`only`). Sums have one order, whatever the device.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Status(NamedTuple):
 
 
 class Pool:
-    """The points of several samples (problems, n_s, d) as rows, in one float, as the geometries of a kernel want them."""
+    """Points of several samples (problems, n_s, d) as rows, in one float, as the geometries of a kernel want them."""
 
     def __init__(
         self,
@@ -127,6 +127,7 @@ class Quadratic:
 
     def run(self) -> Form:
         """Launch everything."""
+        args: tuple[Any, ...]
         space, P, N = self.space, self.problems, self.N
         inner = any(type(g) is Inner for g in self.tag.geometries)
         single = self.single and N * N > FEW and not inner
@@ -172,6 +173,8 @@ class Quadratic:
 
     def _pass(self, pool: Pool, only: Any, again: Any) -> None:
         space, P, N, real = self.space, self.problems, self.N, ctype(pool.plain)
+        args: tuple[Any, ...]
+        sizes: tuple[Any, ...]
         sides = (np.int32(self.n), np.int32(N))
         diagonal = space.empty((P, 2, N), np.float64)
         run = kernel("gram.cu", f"gram_diagonal<{real}, {self.name}>")
@@ -296,6 +299,8 @@ def rows(
 
 def linear(space: Space, tag: Kernel, numbers: Numbers, X: Any, Y: Any, status: Status, points: bool) -> Form:
     """Means over the disjoint pairs of X and Y (P, n, d), and gradients."""
+    args: tuple[Any, ...]
+    sizes: tuple[Any, ...]
     P, n, d = X.shape
     pool = Pool(space, tag, (X, Y), (status.x, status.y), np.float64, False)
     count, name = n // 2, formulas_cuda.name(tag)

@@ -20,7 +20,7 @@ TILE = 2 * WORD * (WORD + 2) * 8
 
 
 class Forms(NamedTuple):
-    """On the host: v'Av per labelling, the sum of the entries of A, that of their moduli, that of the diagonal left out."""
+    """On the host: v'Av per labelling; sums of the entries of A, of their moduli, of the diagonal left out."""
 
     values: Array  # (labellings,)
     total: float
@@ -69,7 +69,7 @@ def quadratic(
     drop: bool,
     paired: bool,
 ) -> Forms:
-    """v'Av for each labelling, v = high where the label is 1, else low; A as in ``permute.cu``. Waits for the answer."""
+    """v'Av for each labelling, v = high where the label is 1, else low; A as in ``permute.cu``. It waits."""
     words, count = labels.shape
     size = pool.N // 2 if paired else pool.N
     tiles = words * (words + 1) // 2

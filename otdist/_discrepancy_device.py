@@ -16,29 +16,13 @@ from otdist import _bandwidth, _discrepancy, _samples
 from otdist._arrays import Array
 from otdist._discrepancy import ARGUMENTS, NOTHING, Estimate
 from otdist._samples import Pair
+from otdist._samples_device import status, whole
 from otdist.kernels import bandwidth_cuda, formulas_cuda, gram_cuda
 from otdist.kernels.gram_cuda import Form, Numbers, Quadratic, Status
 from otdist.rkhs import Kernel, named
 
 # Bits of the status words, as in kernels/gram_ends.cu.
 NOT_FINITE, ZERO_VECTOR, BAD_WEIGHT, BAD_SUM, ONE_POINT, EXTREME, OVERFLOW, FAR, NO_ROOT = (1 << k for k in range(9))
-
-
-def whole(space: Any, a: Any, batch: tuple[int, ...], kept: int) -> Any:
-    """`a`, its leading dimensions broadcast to `batch`, as one contiguous array (P, ...) with `kept` last dimensions."""
-    shape = (*batch, *a.shape[a.ndim - kept :])
-    if a.shape != shape:
-        extra = len(shape) - a.ndim
-        strides = [0] * extra
-        strides += [0 if n == 1 else s for n, s in zip(a.shape, a.strides, strict=True)]
-        a = type(a)(shape, a.dtype, memptr=a.data, strides=tuple(strides))
-    return space.contiguous(a).reshape(math.prod(batch), *shape[len(batch) :])
-
-
-def status(pair: Pair) -> Status:
-    """Words of the flags, in the order in which the door took the arguments."""
-    b = 2 + (pair.x_weights is not None)
-    return Status(0, 1, 2, b)
 
 
 def resolved(kernel: Any, bandwidth: Any, pair: Pair, X: Any, Y: Any) -> tuple[Kernel, Numbers]:
@@ -242,42 +226,12 @@ def subsets(kernel: Kernel, pair: Pair, draws: list[tuple[Array, Array]]) -> Arr
     """Unbiased MMD² of subsets of the samples, on the host: the only thing that waits."""
     space, d = pair.door.space, pair.d
     X, Y = (space.contiguous(a) for a in (pair.x, pair.y))
-    parts = [
-        gram_cuda.take(space, a, space.put(np.stack(i))) for a, i in zip((X, Y), zip(*draws, strict=True), strict=True)
-    ]
+    first, second = (space.put(np.stack(indices)) for indices in zip(*draws, strict=True))
+    x, y = gram_cuda.take(space, X, first), gram_cuda.take(space, Y, second)
     tag = kernel.tag(d)
     numbers = Numbers(bandwidth_cuda.put(space, formulas_cuda.numbers(tag)).reshape(1, -1))
-    form = Quadratic(space, tag, numbers, *parts, (None, None), Status(0, 1, 0, 0), unbiased=True, far=True).run()
+    form = Quadratic(space, tag, numbers, x, y, (None, None), Status(0, 1, 0, 0), unbiased=True, far=True).run()
     gram_cuda.judged(space, form.value, False)
     values: Array = space.host(form.value)
     space.check(_judge(pair, kernel, "unbiased", form.value))
     return values
-
-
-def gram_matrix(kernel: Kernel, door: Any, names: list[str], sides: list[Any], batch: tuple[int, ...]) -> Any:
-    """Matrices (*batch, n, m) of the kernel between the sides (of one side with itself)."""
-    space, P, d = door.space, math.prod(batch), sides[0].shape[-1]
-    tag = kernel.tag(d)
-    numbers = Numbers(bandwidth_cuda.put(space, formulas_cuda.numbers(tag)).reshape(1, -1))
-    spread = [whole(space, a, batch, 2) for a in sides]
-    left = gram_cuda.Pool(space, tag, (spread[0],), (0,), door.compute, False)
-    right = left
-    if len(spread) > 1:
-        right = gram_cuda.Pool(
-            space, tag, (spread[1],), (1,), door.compute, False, origin=spread[0], extent=left.extent
-        )
-    if gram_cuda.squared_distances(tag):
-        gram_cuda.extreme(space, right)
-    K = space.empty((P, left.N, right.N), door.compute)
-    gram_cuda.matrix(space, tag, numbers, left, right, K)
-
-    def judge(flags: Array) -> None:
-        hosts = {name: space.host(a) for name, a in zip(names, sides, strict=True)}
-        for name, host in hosts.items():
-            _samples.points(name, host)
-        _samples.refuse_zero_vectors(kernel, **hosts)
-        _samples.refuse_extremes(kernel, **hosts)
-        raise AssertionError(f"unknown status {flags}")
-
-    space.check(judge, *spread, *sides)
-    return door.leave(K.reshape(*batch, left.N, right.N))

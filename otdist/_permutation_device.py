@@ -60,7 +60,8 @@ class DeviceSamples:
         for a, here, start in ((self.x, chosen < self.n, 0), (self.y, chosen >= self.n, self.n)):
             some = self.space.put(np.where(here, chosen - start, 0))
             sides.append(self.space.host(gram_cuda.take(self.space, a, some)).astype(np.float64))
-        return np.where((chosen < self.n)[:, None], *sides)
+        found: Array = np.where((chosen < self.n)[:, None], *sides)
+        return found
 
     def resolve(self, base: Any, bandwidth: Any, pool: Array) -> Any:
         """The kernel with its bandwidths filled in, by a rule from the points `pool`, or from all for "scott"."""

@@ -238,9 +238,9 @@ def gram_matrix(kernel: Kernel, x: Any, y: Any = None) -> Any:
     tag = kernel.tag(d)
     batch = common(**{name: a.shape[:-2] for name, a in zip(names, sides, strict=True)})
     if door.space is not None:
-        from otdist import _discrepancy_device
+        from otdist import _samples_device
 
-        return _discrepancy_device.gram_matrix(kernel, door, list(names), sides, batch)
+        return _samples_device.gram_matrix(kernel, door, list(names), sides, batch)
     refuse_zero_vectors(kernel, **dict(zip(names, sides, strict=True)))
     refuse_extremes(kernel, **dict(zip(names, sides, strict=True)))
     X, Y = sides[0], sides[-1]

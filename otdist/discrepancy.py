@@ -220,7 +220,10 @@ def kid(
     if found.x.ndim != 2 or found.y.ndim != 2:
         raise ValueError(f"x and y: found shapes {found.x.shape} and {found.y.shape}; features are (n, d) and (m, d)")
     source, size = generator(rng), min(subset_size, found.n, found.m)
-    draws = ([source.choice(n, size, replace=False) for n in (found.n, found.m)] for _ in range(subsets))
+    first, second = found.n, found.m
+    draws = (
+        (source.choice(first, size, replace=False), source.choice(second, size, replace=False)) for _ in range(subsets)
+    )
     if found.door.space is not None:
         from otdist import _discrepancy_device
 
