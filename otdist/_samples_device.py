@@ -14,7 +14,7 @@ from otdist.kernels.gram_cuda import Numbers, Status
 
 
 def whole(space: Any, a: Any, batch: tuple[int, ...], kept: int) -> Any:
-    """`a`, its leading dimensions broadcast to `batch`, as one contiguous array (P, ...), the last `kept` as they are."""
+    """`a`, its leading dimensions broadcast to `batch`, as one contiguous array: (P, the last `kept` dimensions)."""
     shape = (*batch, *a.shape[a.ndim - kept :])
     if a.shape != shape:
         extra = len(shape) - a.ndim
