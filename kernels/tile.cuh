@@ -16,7 +16,7 @@
 // A policy is one as in ``tensor.cuh``, without columns of its own:
 //   void step(int slot, i64 j, Total sum)                     every column once for each row of the thread
 // where slot 0 ... R - 1 is row `tile_row<Real>(row0, slot)`, which may lie beyond the last. Half a warp (16 lanes)
-// shares its rows: merge with `warp_sum(v, ALL, 16)` and its like. The order of all sums depends on nothing but the sizes.
+// shares its rows: merge with `warp_sum(v, ALL, 16)` and its like. The order of all sums depends only on the sizes.
 //
 // LONG: float32 sums of 32 bins are added with what their roundings lost, so that errors do not grow with the bins.
 #pragma once
