@@ -112,7 +112,8 @@ class Device:
     @property
     def attributes(self) -> dict[str, int]:
         return {
-            "MultiProcessorCount": machine.processors, "MaxSharedMemoryPerBlockOptin": 227 << 10,
+            "MultiProcessorCount": machine.processors,
+            "MaxSharedMemoryPerBlockOptin": (227 if machine.capability == "90" else 163) << 10,
             "MaxSharedMemoryPerBlock": 48 << 10, "MaxThreadsPerBlock": 1024, "WarpSize": 32, "CooperativeLaunch": 1,
             "ComputeCapabilityMajor": int(machine.capability[:-1]),
             "ComputeCapabilityMinor": int(machine.capability[-1]),
