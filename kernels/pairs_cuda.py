@@ -76,37 +76,47 @@ SYMMETRIC = ("TV", "L2", "Symmetric", "JS", "Hellinger", "Jeffreys")
 
 @dataclass(frozen=True)
 class Rows:
-    """Contiguous rows (n, k) on the device, and what `survey` found: (5, n)."""
+    """Contiguous rows (n, k) on the device, and what `survey` found: (5, n).
+
+    Of logits: their probabilities, the logits themselves, and a word that is not 0 if a probability might underflow.
+    """
 
     x: Any
     facts: Any
+    logits: Any = None
+    far: Any = None
 
 
 def survey(space: Space, x: Any, word: int, rule: int, tolerance: float) -> Rows:
     """Validate the rows of argument number `word`: sums of ONE within the tolerance, POSITIVE, or ANY_SUM."""
+    return _surveyed(space, x, space.flags[word : word + 1], rule, tolerance)
+
+
+def _surveyed(space: Space, x: Any, flags: Any, rule: int, tolerance: float) -> Rows:
     n, bins = x.shape
     facts = space.empty((5, n), np.float64)
-    flags = space.flags[word : word + 1]
     run = kernel("survey.cu", f"survey<{ctype(x)}>")
     run(space, -(-n // 8), 256, (x, np.int64(n), np.int32(bins), np.int32(rule), np.float64(tolerance), facts, flags))
     return Rows(x, facts)
 
 
-def normalised(space: Space, x: Any) -> Any:
+def normalised(space: Space, rows: Rows) -> Rows:
     """The rows over their sums, float64."""
-    n, bins = x.shape
+    n, bins = rows.x.shape
     y = space.empty((n, bins), np.float64)
-    kernel("survey.cu", f"normalise<{ctype(x)}>")(space, -(-n // 8), 256, (x, np.int64(n), np.int32(bins), y))
-    return y
+    kernel("survey.cu", f"normalise<{ctype(rows.x)}>")(space, -(-n // 8), 256, (rows.x, np.int64(n), np.int32(bins), y))
+    # what was refused is refused again, and has been reported
+    return _surveyed(space, y, space.zeros(1, np.int32), ANY_SUM, 0.0)
 
 
-def softmax(space: Space, x: Any, word: int, far: Any) -> Any:
-    """Probabilities of rows of logits, float64; `far` (int32) is raised where they might underflow."""
+def softmax(space: Space, x: Any, word: int) -> Rows:
+    """Probabilities of rows of logits, float64."""
     n, bins = x.shape
-    y = space.empty((n, bins), np.float64)
+    y, far = space.empty((n, bins), np.float64), space.zeros(1, np.int32)
     args = (x, np.int64(n), np.int32(bins), y, space.flags[word : word + 1], far)
     kernel("survey.cu", f"softmax<{ctype(x)}>")(space, -(-n // 8), 256, args)
-    return y
+    found = _surveyed(space, y, space.zeros(1, np.int32), ANY_SUM, 0.0)
+    return Rows(y, found.facts, x, far)
 
 
 class Pairs:
@@ -131,16 +141,15 @@ class Pairs:
         one = y is x and type(tag).__name__ in SYMMETRIC
         self.left = self._judged(x, not swap, 2)
         self.right = self.left if one else self._judged(y, swap, 1)
-        self.left_kinds, self.right_kinds = (
-            (engine.second, engine.first) if swap else (engine.first, engine.second)
-        )
+        self.left_kinds, self.right_kinds = (engine.second, engine.first) if swap else (engine.first, engine.second)
         self.width = -(-self.bins // PAD) * PAD * len(engine.first)
 
     def _judged(self, side: Rows, first: bool, other: int) -> Any:
         n = len(side.x)
         judged = self.space.empty((5, n), np.float64)
         order = getattr(self.tag, "alpha", 0.0)
-        options = (np.int32(other), np.int32(first), np.int32(self.finish.literal))
+        literal = self.finish.kind == LOGARITHM and self.finish.literal
+        options = (np.int32(other), np.int32(first), np.int32(literal))
         numbers = (np.float64(order), np.float64(-getattr(self.tag, "b", 0.0)), np.float64(self.cut))
         run = kernel("survey.cu", f"judge<{self.engine.judge}, {self.entry}>")
         args = (side.x, np.int64(n), np.int32(self.bins), side.facts, self.globals, *options, *numbers, judged)
@@ -149,9 +158,7 @@ class Pairs:
 
     def table(self, left: bool, i0: int, i1: int) -> Any:
         """Table of the rows i0 ... i1 of a side."""
-        side, judged, kinds = (
-            (self.x, self.left, self.left_kinds) if left else (self.y, self.right, self.right_kinds)
-        )
+        side, judged, kinds = (self.x, self.left, self.left_kinds) if left else (self.y, self.right, self.right_kinds)
         table = self.space.empty((i1 - i0, self.width), np.float64)
         padded = self.width // len(kinds)
         for number, (kind, scale, parameter) in enumerate(kinds):
@@ -182,9 +189,10 @@ class Pairs:
             shared = 2 * self.engine.planes * 16 * 2 * TILE * size
             run(self.space, rows * -(-columns * TILE // span), 256, (*args, *target), shared)
         every = a is None and not self.engine.cost
-        run = kernel("settle.cu", f"settle<{type(self.tag).__name__}, {kind}, {self.entry}, {value}>")
+        run = kernel("settle.cu", f"settle<{type(self.tag).__name__}, {self.entry}, {value}>")
         what = (self.x.x, self.y.x, np.int32(self.bins), np.int32(self.swap), np.int32(every))
-        numbers = (np.float64(self.tag_a), np.float64(self.tag_b), scale, c, np.float64(self.finish.alpha), literal)
+        finish = (np.int32(kind), scale, c, np.float64(self.finish.alpha), literal)
+        numbers = (np.float64(self.tag_a), np.float64(self.tag_b), *finish)
         run(self.space, rows * columns, 256, (*what, *numbers, np.float64(self.degree), *facts, *window, *target))
 
     def strips(self, budget: int) -> tuple[int, int]:

@@ -67,12 +67,12 @@ __device__ double log_affinity(const Tag& tag, const Entry* p, const Entry* q, i
 }
 
 // The value of sums, as ``rows.py`` finishes them.
-template <int KIND, class Tag, class Entry>
-__device__ double finished(const Tag& tag, const Finish& finish, double order, const Sums& s, const Entry* p,
+template <class Tag, class Entry>
+__device__ double finished(const Tag& tag, int kind, const Finish& finish, double order, const Sums& s, const Entry* p,
                            const Entry* q, int bins, int exponent) {
     const double scale = finish.scale, total = s.lost > 0.0 ? (double)INFINITY : s.value;
-    if (KIND == IDENTITY) return scale * total;
-    if (KIND == ROOT) return scale * sqrt(total);
+    if (kind == IDENTITY) return scale * total;
+    if (kind == ROOT) return scale * sqrt(total);
     if (s.lost > 0.0) return scale * (double)INFINITY;
     const double drift = finish.literal ? 0.0 : order * log(s.p) + (1.0 - order) * log(s.q);
     if (!(s.affinity > 1e-280 && s.affinity < 1e280))
@@ -82,16 +82,16 @@ __device__ double finished(const Tag& tag, const Finish& finish, double order, c
 }
 
 // One pair by one warp. `degree`: D(cp, cq) = c^degree D(p, q); negative: no such law.
-template <int KIND, class Tag, class Entry>
-__device__ double pair_value(const Tag& tag, const Finish& finish, double order, double degree, const Entry* p,
+template <class Tag, class Entry>
+__device__ double pair_value(const Tag& tag, int kind, const Finish& finish, double order, double degree, const Entry* p,
                              const Entry* q, int bins) {
     Sums s = sum_bins(tag, p, q, bins, 0);
-    double value = finished<KIND>(tag, finish, order, s, p, q, bins, 0);
+    double value = finished(tag, kind, finish, order, s, p, q, bins, 0);
     bool strained = s.greatest > 1.0715086071862673e+301;  // 2^1000
-    if (KIND != LOGARITHM && degree >= 0.0) {
-        const double root = KIND == ROOT ? 0.5 : 1.0;
+    if (kind != LOGARITHM && degree >= 0.0) {
+        const double root = kind == ROOT ? 0.5 : 1.0;
         strained |= !(value > pow(1e-280, root)) || (Tag::WIDE && value > pow(1e280, root));
-    } else if (KIND == LOGARITHM && finish.literal) {
+    } else if (kind == LOGARITHM && finish.literal) {
         strained |= !(s.p > 1e-280 && s.p < 1e280 && s.q > 1e-280 && s.q < 1e280);
     }
     if (!strained || !(s.gap > 0.0)) return value;
@@ -99,18 +99,18 @@ __device__ double pair_value(const Tag& tag, const Finish& finish, double order,
     frexp(s.gap, &e);
     e = -(e >> 1) * 2;
     s = sum_bins(tag, p, q, bins, e);
-    value = finished<KIND>(tag, finish, order, s, p, q, bins, e);
+    value = finished(tag, kind, finish, order, s, p, q, bins, e);
     if (degree > 0.0) value = ldexp(value, -(int)(degree * e));
-    if (KIND == LOGARITHM && finish.literal) value -= finish.scale * 0.6931471805599453 * e;
+    if (kind == LOGARITHM && finish.literal) value -= finish.scale * 0.6931471805599453 * e;
     return value;
 }
 
 // out of the marked pairs among rows i0 ... i1, columns j0 ... j1 (with j >= i if `half`; every pair if `all`), which are
 // D(x, y), or D(y, x) if `swap`. facts: `judged` rows, NaN where refused. A block to each 64 x 64 pairs.
-template <class Tag, int KIND, class Entry, class Out>
+template <class Tag, class Entry, class Out>
 __global__ void __launch_bounds__(256)
-    settle(const Entry* x, const Entry* y, int bins, int swap, int all, double tag_a, double tag_b, double scale,
-           double c, double order, int literal, double degree, const double* left, long long n, const double* right,
+    settle(const Entry* x, const Entry* y, int bins, int swap, int all, double tag_a, double tag_b, int kind,
+           double scale, double c, double order, int literal, double degree, const double* left, long long n, const double* right,
            long long m, long long i0, long long i1, long long j0, long long j1, int half, Out* out, long long si,
            long long sj) {
     __shared__ unsigned short list[64 * 64];
@@ -146,7 +146,7 @@ __global__ void __launch_bounds__(256)
     for (int at = warp; at < length; at += 8) {
         const long long row = i + list[at] / 64, column = j + list[at] % 64;
         const Entry *a = x + row * bins, *b = y + column * bins;
-        const double v = pair_value<KIND>(tag, finish, order, degree, swap ? b : a, swap ? a : b, bins);
+        const double v = pair_value(tag, kind, finish, order, degree, swap ? b : a, swap ? a : b, bins);
         if (lane == 0) window.put(row, column, (Out)v);
     }
 }
