@@ -36,9 +36,8 @@ def pairwise(
     space = door.space
 
     def run(budget: int) -> Any:
-        matrix = target
-        if matrix is None or target.dtype != door.compute or _overlap(target, sides):
-            matrix = space.empty(shape, door.compute)
+        direct = target is not None and target.dtype == door.compute and not _overlap(target, sides)
+        matrix: Any = target if direct else space.empty(shape, door.compute)
         for at, problem in _problems(plan, door, arrays, batch, options):
             pairs_cuda.all_pairs(space, out=matrix[at], budget=budget, **problem)
         return matrix
@@ -151,9 +150,10 @@ def _target(out: Any, shape: tuple[int, ...], door: Door) -> Any:
         raise TypeError(f"out: found {type(out).__name__}; give {wanted}") from None
     if own.library != door.library or own.device != door.device or own.space is None:
         raise TypeError(f"out: found {type(out).__name__} on {own.device}; give {wanted}")
-    if tuple(view.shape) != shape or own.dtype != door.dtype or view.data.ptr != _pointer(out):
-        raise ValueError(f"out: found shape {tuple(view.shape)} and dtype {own.dtype}; give {wanted}")
-    return view
+    found: Any = view
+    if tuple(found.shape) != shape or own.dtype != door.dtype or found.data.ptr != _pointer(out):
+        raise ValueError(f"out: found shape {tuple(found.shape)} and dtype {own.dtype}; give {wanted}")
+    return found
 
 
 def _pointer(out: Any) -> int:
