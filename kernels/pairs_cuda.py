@@ -78,12 +78,14 @@ SYMMETRIC = ("TV", "L2", "Symmetric", "JS", "Hellinger", "Jeffreys")
 class Rows:
     """Contiguous rows (n, k) on the device, and what `survey` found: (5, n).
 
-    Of logits: their probabilities, the logits themselves, and a word that is not 0 if a probability might underflow.
+    Of logits: their probabilities, the logits themselves, maximum and rest of the log of their sum of exponentials
+    (2, n), and a word that is not 0 if a probability might underflow.
     """
 
     x: Any
     facts: Any
     logits: Any = None
+    parts: Any = None
     far: Any = None
 
 
@@ -113,10 +115,11 @@ def softmax(space: Space, x: Any, word: int) -> Rows:
     """Probabilities of rows of logits, float64."""
     n, bins = x.shape
     y, far = space.empty((n, bins), np.float64), space.zeros(1, np.int32)
-    args = (x, np.int64(n), np.int32(bins), y, space.flags[word : word + 1], far)
+    parts = space.empty((2, n), np.float64)
+    args = (x, np.int64(n), np.int32(bins), y, space.flags[word : word + 1], far, parts)
     kernel("survey.cu", f"softmax<{ctype(x)}>")(space, -(-n // 8), 256, args)
     found = _surveyed(space, y, space.zeros(1, np.int32), ANY_SUM, 0.0)
-    return Rows(y, found.facts, x, far)
+    return Rows(y, found.facts, x, parts, far)
 
 
 class Pairs:
@@ -194,6 +197,20 @@ class Pairs:
         finish = (np.int32(kind), scale, c, np.float64(self.finish.alpha), literal)
         numbers = (np.float64(self.tag_a), np.float64(self.tag_b), *finish)
         run(self.space, rows * columns, 256, (*what, *numbers, np.float64(self.degree), *facts, *window, *target))
+        if self.x.far is not None:
+            self._write_logits(rows * columns, (*window, *target), value)
+
+    def _write_logits(self, blocks: int, where: tuple[Any, ...], value: str) -> None:
+        """The same from the logits, if those of any row lie too far apart for probabilities."""
+        x, y, finish = self.x, self.y, self.finish
+        name, a, b, scale = type(self.tag).__name__, self.tag_a, self.tag_b, finish.scale
+        if name == "Pearson":  # whose quotient overflows where its exponential form does not
+            name, a, b, scale = "Alpha", 2.0, 1.0, 2.0 * scale
+        run = kernel("logit_pairs.cu", f"logit_pairs<{name}, {ctype(x.logits)}, {value}>")
+        sides = (x.logits, x.parts, np.int64(len(x.x)), y.logits, y.parts, np.int64(len(y.x)))
+        formula = (np.int32(self.swap), np.float64(a), np.float64(b), np.int32(finish.kind), np.float64(scale))
+        rest = (np.float64(finish.c), np.float64(finish.alpha))
+        run(self.space, blocks, 256, (x.far, y.far, *sides, np.int32(self.bins), *formula, *rest, *where))
 
     def strips(self, budget: int) -> tuple[int, int]:
         """Rows of the left and of the right side whose tables are held at once, multiples of a tile."""

@@ -88,11 +88,12 @@ __global__ void __launch_bounds__(256, 5)
     for (int k = lane; k < bins; k += WARP) y[i * bins + k] = ldexp(entry(x + i * bins + k), -e) / sum;
 }
 
-// y = softmax of x; `far`: finite logits of some row lie so far apart that their probabilities might underflow.
+// y = softmax of x; `far`: finite logits of some row lie so far apart that their probabilities might underflow; parts
+// (2, n): the maximum of each row (NaN if it is refused), and the logarithm of its sum of exponentials after that.
 template <class Entry>
 __global__ void __launch_bounds__(256, 5)
     softmax(const Entry* __restrict__ x, long long n, int bins, double* __restrict__ y, int* __restrict__ flags,
-            int* __restrict__ far) {
+            int* __restrict__ far, double* __restrict__ parts) {
     const long long i = (long long)blockIdx.x * 8 + threadIdx.x / WARP;
     const int lane = threadIdx.x % WARP;
     if (i >= n) return;
@@ -111,6 +112,10 @@ __global__ void __launch_bounds__(256, 5)
     if (lane == 0 && !bad && most - least > 600.0) raise_flag(far, 1);
     for (int k = lane; k < bins; k += WARP) sum += exp((double)widen(x[i * bins + k]) - most);
     sum = warp_sum(sum);
+    if (lane == 0) {
+        parts[i] = bad ? (double)NAN : most;
+        parts[n + i] = log(sum);
+    }
     for (int k = lane; k < bins; k += WARP)
         y[i * bins + k] = bad ? (double)NAN : exp((double)widen(x[i * bins + k]) - most) / sum;
 }
