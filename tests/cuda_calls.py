@@ -5,7 +5,8 @@ Sizes are a little above a tile's edge, as small as that allows: the race lane p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,3 +62,62 @@ def _copy(put: Put) -> Any:
     if isinstance(x, np.ndarray):
         return x.astype("f8"), np.full(300, 2.5, "f4")
     return _space().cast(x, "f8"), _space().full(300, 2.5, "f4")
+
+
+@_call("gram", "values, single precision", rtol=1e-4)
+def _mmd(put: Put) -> Any:
+    import otdist as od
+
+    x, y = put(_points(70, 5)), put(_points(66, 5, seed=1) + np.float32(0.5))
+    with _small_tiles():
+        return od.mmd(x, y), od.value_and_grad(od.mmd, (0, 1))(x, y, kernel=od.Gaussian((1.0, 2.0)))
+
+
+@_call("gram", "weights, gradients, batches")
+def _mmd_weighted(put: Put) -> Any:
+    import otdist as od
+
+    x, y = put(_points(66, 3, "f8")), put(_points(3 * 9, 3, "f8", 1).reshape(3, 9, 3) + 0.5)
+    a = _histograms(1, 66, "f8")[0]
+    kernel = od.Laplacian(2.0) + od.Gaussian(1.0, "cosine") * od.Linear()
+    value, grads = od.value_and_grad(od.mmd, (0, 1, 2))(x, y, kernel=kernel, x_weights=put(a / a.sum()))
+    others = [od.mmd(x, y, kernel=name) for name in ("polynomial", "linear")]
+    return value, grads, od.energy_distance(x, y, squared=False), others
+
+
+@_call("gram", "other estimators, witness, matrices")
+def _mmd_other(put: Put) -> Any:
+    import otdist as od
+
+    x, y = put(_points(13, 3, "f8")), put(_points(13, 3, "f8", 1) + 0.5)
+    blocks = od.value_and_grad(od.mmd)(x, y, bandwidth="scott", estimator="block")
+    pairs = od.value_and_grad(od.mmd)(x, y, kernel="laplacian", estimator="linear")
+    root = od.value_and_grad(od.mmd)(x, y, kernel=od.Gaussian(1.0), squared=False)
+    found = od.kid(x, y, subsets=2, subset_size=9, rng=0)
+    return blocks, pairs, root, tuple(found), od.witness(x, y, y, kernel=od.Gaussian(1.0)), od.Gaussian(1.0)(x, y)
+
+
+@_call("permute", "permutation tests")
+def _permute(put: Put) -> Any:
+    import otdist as od
+
+    x, y = put(_points(70, 2, "f8")), put(_points(70, 2, "f8", 1))
+    found = [
+        od.mmd_test(x, y, kernel=od.Gaussian(1.0), permutations=70, rng=0),
+        od.mmd_test(x, y, kernel=od.Gaussian(1.0), method="wild", permutations=19, rng=0),
+        od.energy_test(x[:9, :1], y[:8, :1], permutations=19, rng=0),
+    ]
+    return [(one.statistic, one.null, one.p_value) for one in found]
+
+
+@contextmanager
+def _small_tiles() -> Iterator[None]:
+    """float32 and its large tiles for few points, too."""
+    from otdist.kernels import gram_cuda
+
+    before = gram_cuda.FEW, gram_cuda.WIDE
+    gram_cuda.FEW, gram_cuda.WIDE = 0, 128
+    try:
+        yield
+    finally:
+        gram_cuda.FEW, gram_cuda.WIDE = before
