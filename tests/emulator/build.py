@@ -98,5 +98,13 @@ def scheduler() -> ctypes.CDLL:
 def kernel(text: str, name: str, defines: list[str]) -> ctypes.CDLL:
     """A kernel's text with its exports, compiled and loaded."""
     scheduler()
-    flags = [*_COMMON, *_KERNEL, *(_RACES if races() else _BOUNDS), f"-I{EXECUTOR}", f"-I{EXECUTOR / 'include'}"]
+    mutants = ["-DOTDIST_MUTANTS"] if "emulator::compare<" in text or "emulator::lives(" in text else []
+    flags = [
+        *_COMMON,
+        *_KERNEL,
+        *mutants,
+        *(_RACES if races() else _BOUNDS),
+        f"-I{EXECUTOR}",
+        f"-I{EXECUTOR / 'include'}",
+    ]
     return ctypes.CDLL(str(compile_shared([text], [*flags, *defines], name)))
