@@ -58,6 +58,7 @@ def _space() -> device.Space:
 @_call("copy", "copy", rtol=0, atol=0)
 def _copy(put: Put) -> Any:
     x = put(_points(33, 70))[1:, ::2].T
+    y = put(_rng().random((3,) * 8).astype("f4"))[(slice(None, None, 2),) * 8]
     if isinstance(x, np.ndarray):
-        return x.astype("f8"), np.full(300, 2.5, "f4")
-    return _space().cast(x, "f8"), _space().full(300, 2.5, "f4")
+        return x.astype("f8"), y.astype("f8"), np.full(300, 2.5, "f4")
+    return _space().cast(x, "f8"), _space().cast(y, "f8"), _space().full(300, 2.5, "f4")
