@@ -1,4 +1,4 @@
-"""Entropic problems in normal form on the device, and the steps of Sinkhorn's iteration between passes: `entropic.cu`."""
+"""Entropic problems in normal form on the device, and Sinkhorn's iteration: `entropic.cu`, `entropic_steps.cu`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from otdist.kernels.softmin_cuda import Array, Pairs, Room
 
 THREADS, CHUNK, DEPTH = 256, 1024, 10
 SUMS, MEMORY = 5 + 2 * DEPTH, 8 + DEPTH * DEPTH
+STEPS = ("measure", "proceed", "tally", "forget")
 # Bits of status words.
 BAD_ENTRY, BAD_TOTAL, DISAGREE, NO_DIRECTION, NOWHERE, OUT_OF_RANGE, NO_SCALE = (1 << k for k in range(7))
 
 
 def _run(name: str, space: Space, grid: Any, *args: Any) -> None:
-    kernel("entropic.cu", name)(space, grid, THREADS, args)
+    file = "entropic_steps.cu" if name in STEPS else "entropic.cu"
+    kernel(file, name)(space, grid, THREADS, args)
 
 
 def _step(z: Array) -> np.int64:
@@ -29,9 +31,7 @@ def weigh(space: Space, w: Array | None, batch: int, count: int, word: Array) ->
     """Masses (k, count) float64 of w (k or 1, count), or uniform ones, and their totals (k,)."""
     out, totals = space.empty((batch, count), np.float64), space.empty((batch,), np.float64)
     step = np.int64(0) if w is None else _step(w)
-    _run(
-        f"weigh<{'float' if w is None else ctype(w)}>", space, batch, w, step, np.int32(count), out, totals, word
-    )
+    _run(f"weigh<{'float' if w is None else ctype(w)}>", space, batch, w, step, np.int32(count), out, totals, word)
     return out, totals
 
 
@@ -122,9 +122,7 @@ def through_directions(space: Space, x: Array, pull: Array) -> None:
     _run(f"through_directions<{ctype(x)}>", space, -(-rows // 8), x, _step(x), *sizes, pull)
 
 
-def by_masses(
-    space: Space, f: Array, opposite: Array, epsilon: Array, rho: float, balanced: bool, out: Array
-) -> None:
+def by_masses(space: Space, f: Array, opposite: Array, epsilon: Array, rho: float, balanced: bool, out: Array) -> None:
     """Gradients (k, n) of the value by masses, of the potentials f and the masses opposite."""
     sizes = np.int32(f.shape[1]), np.int32(opposite.shape[1]), np.int32(balanced)
     _run("by_masses", space, len(f), *sizes, f, opposite, epsilon, np.float64(rho), out)
@@ -135,9 +133,7 @@ def divide_rows(space: Space, sent: Array, mean: Array) -> None:
     _run("divide_rows", space, -(-mean.size // THREADS), np.int64(mean.size), np.int32(mean.shape[2]), sent, mean)
 
 
-def carry(
-    space: Space, mass: Array, total: Array, means: tuple[Array, Array], factor: float, pull: Array
-) -> None:
+def carry(space: Space, mass: Array, total: Array, means: tuple[Array, Array], factor: float, pull: Array) -> None:
     """What gradients (k, n, d) by points miss that were taken between clouds with one mean, in place."""
     sizes = np.int64(pull.size), np.int32(pull.shape[1]), np.int32(pull.shape[2])
     _run("carry", space, -(-pull.size // THREADS), *sizes, mass, total, *means, np.float64(factor), pull)
@@ -214,7 +210,20 @@ class Steps:
         """Potentials in units of the costs to start from (k or 1, m)."""
         space, batch, m = self.room.space, len(self.G), self.G.shape[1]
         blocks = batch * -(-m // THREADS)
-        _run(f"start<{ctype(g)}>", space, blocks, g, _step(g), np.int32(m), self.scale, shift, self.b, self.G, self.v, word)
+        _run(
+            f"start<{ctype(g)}>",
+            space,
+            blocks,
+            g,
+            _step(g),
+            np.int32(m),
+            self.scale,
+            shift,
+            self.b,
+            self.G,
+            self.v,
+            word,
+        )
         self.forget()
 
     def forget(self) -> None:
@@ -237,12 +246,12 @@ class Steps:
         known, following = self._memory
         last = (self._last_G, self._last_R, self._dG, self._dR)
         seen = (self.h_n, self.F, self.G, self.h_m, mirror)
-        _run("measure", room.space, grid, *sizes, self.a, self.b, self.kappa, *seen, known, *last, self.idle, self._parts)
+        _run(
+            "measure", room.space, grid, *sizes, self.a, self.b, self.kappa, *seen, known, *last, self.idle, self._parts
+        )
         aims = np.int32(self._chunks), np.float64(goal), np.float64(limit)
         to = (self.h_m, mirror, self.G, self.v, *last, self.best, self.idle, word)
-        _run(
-            "proceed", room.space, grid, np.int32(m), self.b, self.kappa, self._parts, *aims, known, following, *to
-        )
+        _run("proceed", room.space, grid, np.int32(m), self.b, self.kappa, self._parts, *aims, known, following, *to)
         self._memory = [following, known]
         self.passes += 1
 

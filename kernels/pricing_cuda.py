@@ -12,7 +12,17 @@ from otdist.kernels.softmin_cuda import REALS, THREADS, Array, Pairs, Room, grid
 
 FIGURES, SURVEYED = 9, 4
 # What `bounds` finds of a problem, in its order.
-OUTCOMES = ("value", "linear", "lower", "upper", "entropic_lower", "entropic_upper", "marginal_error", "epsilon", "relative")
+OUTCOMES = (
+    "value",
+    "linear",
+    "lower",
+    "upper",
+    "entropic_lower",
+    "entropic_upper",
+    "marginal_error",
+    "epsilon",
+    "relative",
+)
 
 
 def c_transform(
@@ -95,9 +105,7 @@ def judge(
     parts = room.get("judged", (batch, splits, FIGURES, n), np.float64)
     figures = room.get("figures", (batch, FIGURES, n), np.float64)
     run = kernel("pricing.cu", f"judge<{name}>")
-    run(
-        space, (blocks, splits), THREADS, (*source, np.int32(n), np.int32(m), scale, w, v, g, y, missing, parts)
-    )
+    run(space, (blocks, splits), THREADS, (*source, np.int32(n), np.int32(m), scale, w, v, g, y, missing, parts))
     merge = kernel("pricing.cu", "merge_judge")
     merge(space, batch * -(-n * FIGURES // 256), 256, (parts, np.int32(splits), np.int32(n), figures))
     return Judged(figures, columns, y, missing, m / (32.0 * splits) + splits)

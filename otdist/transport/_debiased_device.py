@@ -35,9 +35,7 @@ def divergence(given: DeviceGiven, epsilon: Any, options: Options, wanted: tuple
         reported([across, *own], options.limits, stacklevel=5)
     values = (across.outcome, own[0].outcome, own[1].outcome)
     value = entropic_cuda.debias(space, values, task.balanced, task.epsilon, task.totals, rho)
-    grads = [
-        _gradient(given, across, own[k % 2], k) if want else None for k, want in enumerate(wanted)
-    ]
+    grads = [_gradient(given, across, own[k % 2], k) if want else None for k, want in enumerate(wanted)]
     return Estimate(value.reshape(given.batch), tuple(grads))
 
 
@@ -82,7 +80,7 @@ def smoothed(given: DeviceGiven, epsilon: Any, tol: float, on_fail: str, wanted:
     """<P, d^p>^(1/p)."""
     if any(wanted):
         raise ValueError(
-            "argnums: gradients of wasserstein(method=\"sinkhorn\") need implicit differentiation, which runs on the "
+            'argnums: gradients of wasserstein(method="sinkhorn") need implicit differentiation, which runs on the '
             "CPU, and nothing is copied silently: pass arrays on the CPU, or differentiate `sinkhorn_divergence`"
         )
     space, balanced = given.door.space, (math.inf, math.inf)

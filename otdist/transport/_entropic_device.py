@@ -2,7 +2,8 @@
 
 Without a number of iterations fixed beforehand (tol=0 and max_iter) a solve reads a few numbers back: what the costs
 are like, every CHECK iterations how far it is, and at the end what was found. With it nothing is read, so that calls
-can be captured into a CUDA graph: bounds, errors and `converged` are then arrays on the device, and nothing is warned of.
+can be captured into a CUDA graph: bounds, errors and `converged` are then arrays on the device, and nothing is warned
+of.
 
 Engines: problems whose plan fits into the shared memory of a block are solved whole, one to a block; others by streamed
 passes, for all problems at once, in float32 as far as that carries, then in float64. Both extrapolate as on the CPU.
@@ -119,10 +120,12 @@ def answered(task: Task, options: Options, g: Array | None, *, symmetric: bool) 
 
 
 def _whole(task: Task, steps: Steps, options: Options, watch: Watch, *, warm: bool) -> Any:
-    """Passes and solver, if the problems are small enough for a block each; None otherwise, or if some are left over."""
+    """Passes and solver, if the problems are small enough for a block each; None otherwise."""
     space, (n, m), limits = task.room.space, task.pairs.shape, options.limits
     wide = sinkhorn_batch_cuda.fits(space, n, m, np.float64)
-    if not wide and not (options.single and limits.tolerance >= 1e-6 and sinkhorn_batch_cuda.fits(space, n, m, np.float32)):
+    if not wide and not (
+        options.single and limits.tolerance >= 1e-6 and sinkhorn_batch_cuda.fits(space, n, m, np.float32)
+    ):
         return None
     settled = fixed(limits)
     if not settled and min(task.rho) < math.inf:
@@ -227,9 +230,7 @@ def judged(task: Task, steps: Steps, passes: Any, solver: str, stopped: str, set
     steps.scale, steps.kappa = task.scale, task.kappa
     steps.forget()  # v of G
     w, v, F, h_m = steps.w, steps.v, steps.F, steps.h_m
-    softmin_cuda.soft_min(
-        room, pairs, task.scale, v, kappa=task.kappa, mass=task.a, h=steps.h_n, potential=F, w=w
-    )
+    softmin_cuda.soft_min(room, pairs, task.scale, v, kappa=task.kappa, mass=task.a, h=steps.h_n, potential=F, w=w)
     softmin_cuda.soft_min(room, pairs, task.scale, w, turned=True, h=h_m)
     found = pricing_cuda.judge(room, pairs, task.scale, task.epsilon, task.kappa, task.b, w, steps.G, h_m, v)
     outcome = space.empty((batch, len(pricing_cuda.OUTCOMES)), np.float64)
@@ -241,7 +242,7 @@ def judged(task: Task, steps: Steps, passes: Any, solver: str, stopped: str, set
 
 
 def reported(answers: list[Answer], limits: Limits, stacklevel: int) -> tuple[Any, Status]:
-    """Figures (k, 9) of the first answer on the host, and a warning or an error if an answer is not within the tolerance."""
+    """Figures (k, 9) of the first answer on the host; a warning or an error if one is not within the tolerance."""
     from otdist.transport._entropic import failed
 
     hosts = [one.task.room.space.host(one.outcome) for one in answers]

@@ -144,9 +144,7 @@ class Task:
             copy_cuda.copy(space, raw, mass)
             copy_cuda.copy(space, raw, other)
             total = entropic_cuda.agree(space, True, 1.0, mass, other, (total, total), space.flags)
-        regular = entropic_cuda.regularise(
-            space, batch, self.epsilon, 0.0, 0.0, True, None, None, rho, space.flags
-        )
+        regular = entropic_cuda.regularise(space, batch, self.epsilon, 0.0, 0.0, True, None, None, rho, space.flags)
         epsilon, scale, kappa = regular
         survey = None
         if self.survey is not None:

@@ -121,7 +121,7 @@ class DeviceTransport(Transport):
         whole = device.cupy().broadcast_to(given, (*batch, *given.shape[-2:]))
         V = space.cast(whole, np.float64).reshape(-1, *given.shape[-2:])
         mean = plan.apply(V, transpose=False)
-        entropic_cuda.divide_rows(space, plan.sent(), mean)  # type: ignore[arg-type]
+        entropic_cuda.divide_rows(space, plan.sent(), mean)
         return door.leave(mean.reshape(*batch, n, given.shape[-1]))
 
     def point_gradients(self) -> tuple[Any, Any]:
@@ -200,7 +200,7 @@ def assembled(given: DeviceGiven, solution: DeviceSolved) -> DeviceTransport:
         epsilon=each("epsilon"),
         entropic_lower_bound=each("entropic_lower"),
         entropic_upper_bound=each("entropic_upper"),
-        _plan=DevicePlan(given, answer),  # type: ignore[arg-type]
+        _plan=DevicePlan(given, answer),
         _door=door,
         _points=clouds,
     )
