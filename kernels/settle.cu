@@ -111,8 +111,8 @@ template <class Tag, class Entry, class Out>
 __global__ void __launch_bounds__(256)
     settle(const Entry* x, const Entry* y, int bins, int swap, int all, double tag_a, double tag_b, int kind,
            double scale, double c, double order, int literal, double degree, const double* left, long long n,
-           const double* right, long long m, long long i0, long long i1, long long j0, long long j1, int half, Out* out, long long si,
-           long long sj) {
+           const double* right, long long m, long long i0, long long i1, long long j0, long long j1, int half, Out* out,
+           long long si, long long sj) {
     __shared__ unsigned short list[64 * 64];
     __shared__ int length;
     const Window<Out> window{i0, i1, j0, j1, half, out, si, sj};

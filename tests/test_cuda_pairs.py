@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import otdist as od
-from otdist.kernels import device
+from otdist.kernels import device, pairs_cuda
 from tests import exact
 from tests.cases import RTOL, Variant, dirichlet, ids, near, unit, variant
 from tests.test_pairwise import PAIRS, definition, hard
@@ -202,6 +202,16 @@ def test_no_bit_depends_on_memory_or_on_the_order_of_threads(v: Variant, dtype: 
         for a, b in zip(closest(v, x, y, k=3, memory_limit=1 << 15), best, strict=True):
             np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(matrix(v, x, memory_limit=1 << 15), matrix(v, x))
+
+
+@pytest.mark.parametrize(("v", "dtype"), [(TV, "float32"), (JS, "float64")], ids=str)
+def test_blocks_of_several_tiles(v: Variant, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(48)
+    x, y = dirichlet(rng, 70, 20, 0.5, dtype), dirichlet(rng, 330, 20, 0.5, dtype)
+    whole, own = matrix(v, x, y), matrix(v, y)
+    monkeypatch.setattr(pairs_cuda, "ENOUGH", 0)
+    np.testing.assert_array_equal(matrix(v, x, y), whole)
+    np.testing.assert_array_equal(matrix(v, y), own)
 
 
 def test_out() -> None:
