@@ -4,7 +4,7 @@
 //
 // Where the term is a sum of products f(p) g(q) (KL: p log p - p log q + drift), tables of f and g are multiplied on
 // float64 tensor cores (``product.cuh``); elsewhere a formula is summed in registers (``tile.cuh``), float32 for
-// float32. Pairs whose sum cannot be trusted are marked; ``settle.cu`` computes them again, so there is one law of accuracy.
+// float32. Pairs whose sum cannot be trusted are marked, and ``settle.cu`` computes them again: one law of accuracy.
 //
 // Floor of a pair and bin: a product is 2 flops of the float64 tensor cores, whose rate on an H200 is that of float32
 // outside of them, so it costs as much as one float32 instruction and is right to 1e-16 of what is cancelled. Tiles, in
@@ -33,7 +33,7 @@ struct ProductPolicy {
     }
 };
 
-// a, b: tables of rows i0 ... i1, j0 ... j1. Blocks go in groups of 16 tiles of rows: their tables stay in the L2 cache.
+// a, b: tables of rows i0 ... i1, j0 ... j1. Blocks go by 16 tiles of rows, whose tables stay in the L2 cache.
 template <int KIND, class Out>
 __global__ void __launch_bounds__(128, 3)
     product(const double* a, const double* b, int width, const double* left, long long n, const double* right,
