@@ -147,3 +147,43 @@ def _pairwise(put: Put) -> Any:
 def _nearest(put: Put) -> Any:
     p, q = put(_histograms(35, 40)), put(_histograms(150, 40, seed=1))
     return od.nearest(p, q, k=3, metric="js")
+
+
+@contextmanager
+def _streams() -> Iterator[None]:
+    """Small problems by streamed passes, too."""
+    from otdist.kernels import sinkhorn_batch_cuda
+
+    before = sinkhorn_batch_cuda.fits
+    sinkhorn_batch_cuda.fits = lambda *sizes: False
+    try:
+        yield
+    finally:
+        sinkhorn_batch_cuda.fits = before
+
+
+@_call("entropic", "whole solves", rtol=1e-6)
+def _whole_solves(put: Put) -> Any:
+    x, y = put(_points(33, 2, "f8")), put(_points(35, 2, "f8", 1))
+    found = od.sinkhorn(od.PointCloud(x, y), epsilon=1.0)
+    costs = put(_points(6, 7, "f4")[None] ** 2 + np.zeros((2, 1, 1), "f4"))
+    other = od.sinkhorn(costs, epsilon=0.5, rho=1.0, tol=1e-6)
+    return found.value, found.f, found.apply(y[:, 0]), found.barycentric_map(), other.value, other.plan
+
+
+@_call("entropic", "streamed", rtol=1e-6)
+def _streamed(put: Put) -> Any:
+    x, y = put(_points(33, 3, "f8")), put(_points(40, 3, "f8", 1))
+    with _streams():
+        found = od.sinkhorn(od.PointCloud(x, y, cost="euclidean"), epsilon=0.5, init=y[:, 0] * 0.0)
+        costs = put(_points(33, 34, "f4") ** 2)
+        value, plan = od.value_and_grad(od.sinkhorn)(costs, epsilon=0.5)
+    return found.value, found.point_gradients(), value, plan
+
+
+@_call("entropic", "divergences", rtol=1e-6)
+def _divergences(put: Put) -> Any:
+    x, y, b = put(_points(9, 2, "f8")), put(_points(8, 2, "f8", 1)), put(np.full(8, 0.25))
+    run = od.value_and_grad(od.sinkhorn_divergence, (0, 1, 3))
+    smooth = od.wasserstein(x, y, method="sinkhorn", epsilon=1.0)
+    return run(x, y, None, b, epsilon=1.0, rho=1.0), run(x, y, None, 0.5 * b, epsilon=1.0, cost="cosine"), smooth
