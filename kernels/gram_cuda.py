@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from otdist.kernels import formulas_cuda
+from otdist.kernels import formulas_cuda, gram_tensor_cuda
 from otdist.kernels.device import Space, ctype, kernel
 from otdist.kernels.profiles import Angle, Inner, Kernel, Squared
 
@@ -225,13 +225,21 @@ class Quadratic:
         tiles = blocks * (blocks + 1) // 2
         run = max(1, tiles // PARTS)
         count = -(-tiles // run)
-        totals = self.space.empty((self.problems, count, 3), np.float64)
+        tensor = wide and self.pooled is None and gram_tensor_cuda.suits(self.tag, self.problems, self.d)
+        if tensor:
+            first = gram_tensor_cuda.count(self.n, self.N)
+            whole = self.space.zeros((1, first + count, 3), np.float64)
+            cloud = (pool.plain if pool.unit is None else pool.unit)[0]
+            only = gram_tensor_cuda.values(self.space, self.tag, self.numbers.table, cloud, whole[0, :first], self.n)
+            totals = whole[:, first:]
+        else:
+            whole = totals = self.space.empty((self.problems, count, 3), np.float64)
         weighted = "false" if self.pooled is None else "true"
         name = f"gram_values<{ctype(pool.plain)}, {self.name}, {size}, {weighted}>"
         args = (*pool.clouds, *self.numbers_of, self.pooled, only, totals)
         sizes = (np.int32(self.n), np.int32(self.N), np.int32(pool.width), np.int64(tiles), np.int32(run))
         kernel("gram.cu", name)(self.space, self.problems * count, 256, (*args, *sizes))
-        return totals, count
+        return whole, whole.shape[1]
 
     def _rows(self, pool: Pool, only: Any) -> tuple[Any, Any, int]:
         """Sums of rows (P, shares, 2, N), pulls (geometries, P, shares, N, width), shares of the columns."""
