@@ -32,11 +32,11 @@ def values(space: Space, tag: Kernel, numbers: Any, rows: Any, totals: Any, n: i
     N, width = rows.shape
     (halves,) = halves_cuda.split(space, rows)
     direct = space.empty((2,), np.int32)
-    sizes = (np.int32(N), np.int32(width))
-    kernel("gram_tensor.cu", "gram_close")(space, 1, 256, (rows, halves.squares, direct, *sizes))
+    of_rows = (np.int32(N), np.int32(width))
+    kernel("gram_tensor.cu", "gram_close")(space, 1, 256, (rows, halves.squares, direct, *of_rows))
     long = "true" if halves_cuda.is_long(halves.width) else "false"
     args = (halves.high, halves.low, halves.squares, halves.scales, rows, numbers, direct[1:], totals)
-    sizes = (*map(np.int32, (n, N, halves.width, width, SPAN)),)
+    sizes = map(np.int32, (n, N, halves.width, width, SPAN))
     shared = halves_cuda.shared_bytes(halves.width, exact=True, columns=1)
     run = kernel("gram_tensor.cu", f"gram_tensor<{formulas_cuda.name(tag)}, {long}>")
     run(space, count(n, N), halves_cuda.ROWS, (*args, *sizes), shared=shared)
