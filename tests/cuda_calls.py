@@ -113,12 +113,12 @@ def _small_tiles() -> Iterator[None]:
     """float32 and its large tiles for few points, too."""
     from otdist.kernels import gram_cuda
 
-    before = gram_cuda.FEW, gram_cuda.WIDE
-    gram_cuda.FEW, gram_cuda.WIDE = 0, 128
+    before = gram_cuda.FEW, gram_cuda.WIDE, gram_cuda.ROWS, gram_cuda.PARTS
+    gram_cuda.FEW, gram_cuda.WIDE, gram_cuda.ROWS, gram_cuda.PARTS = 0, 128, 1, 2
     try:
         yield
     finally:
-        gram_cuda.FEW, gram_cuda.WIDE = before
+        gram_cuda.FEW, gram_cuda.WIDE, gram_cuda.ROWS, gram_cuda.PARTS = before
 
 
 @_call("rows", "values", rtol=2e-5)
