@@ -151,3 +151,21 @@ def _pairwise(put: Put) -> Any:
 def _nearest(put: Put) -> Any:
     p, q = put(_histograms(35, 40)), put(_histograms(150, 40, seed=1))
     return od.nearest(p, q, k=3, metric="js")
+
+
+@_call("pairs", "histograms of all kinds", rtol=2e-5)
+def _pairwise_modes(put: Put) -> Any:
+    x, y = put(_points(9, 20)), put(_points(7, 20, seed=1))
+    counts = put(_rng().integers(1, 9, (9, 20)).astype("f4"))
+    return od.pairwise(x, y, metric="kl", from_logits=True), od.pairwise(counts, metric="js", normalize=True)
+
+
+@_call("pairs", "split halves", rtol=0, atol=2e-3)
+def _halves(put: Put) -> Any:
+    x, y = put(_points(9, 40)), put(_points(300, 40, seed=1))
+    middle = np.concatenate([_points(9, 40), _points(300, 40, seed=1)]).mean(0)
+    if isinstance(x, np.ndarray):
+        return ((x - middle) ** 2).sum(1), ((y - middle) ** 2).sum(1)
+    from otdist.kernels import halves_cuda
+
+    return [side.squares for side in halves_cuda.split(_space(), x, y)]
