@@ -113,12 +113,12 @@ def _small_tiles() -> Iterator[None]:
     """float32 and its large tiles for few points, too."""
     from otdist.kernels import gram_cuda
 
-    before = gram_cuda.FEW, gram_cuda.WIDE
-    gram_cuda.FEW, gram_cuda.WIDE = 0, 128
+    before = gram_cuda.FEW, gram_cuda.WIDE, gram_cuda.ROWS, gram_cuda.PARTS
+    gram_cuda.FEW, gram_cuda.WIDE, gram_cuda.ROWS, gram_cuda.PARTS = 0, 128, 1, 2
     try:
         yield
     finally:
-        gram_cuda.FEW, gram_cuda.WIDE = before
+        gram_cuda.FEW, gram_cuda.WIDE, gram_cuda.ROWS, gram_cuda.PARTS = before
 
 
 @_call("rows", "values", rtol=2e-5)
@@ -153,6 +153,7 @@ def _nearest(put: Put) -> Any:
     return od.nearest(p, q, k=3, metric="js")
 
 
+<<<<<<< HEAD
 @contextmanager
 def _streams() -> Iterator[None]:
     """Small problems by streamed passes, too."""
@@ -191,3 +192,21 @@ def _divergences(put: Put) -> Any:
     run = od.value_and_grad(od.sinkhorn_divergence, (0, 1, 3))
     smooth = od.wasserstein(x, y, method="sinkhorn", epsilon=1.0)
     return run(x, y, None, b, epsilon=1.0, rho=1.0), run(x, y, None, 0.5 * b, epsilon=1.0, cost="cosine"), smooth
+=======
+@_call("pairs", "histograms of all kinds", rtol=2e-5)
+def _pairwise_modes(put: Put) -> Any:
+    x, y = put(_points(9, 20)), put(_points(7, 20, seed=1))
+    counts = put(_rng().integers(1, 9, (9, 20)).astype("f4"))
+    return od.pairwise(x, y, metric="kl", from_logits=True), od.pairwise(counts, metric="js", normalize=True)
+
+
+@_call("pairs", "split halves", rtol=0, atol=2e-3)
+def _halves(put: Put) -> Any:
+    x, y = put(_points(9, 40)), put(_points(300, 40, seed=1))
+    middle = np.concatenate([_points(9, 40), _points(300, 40, seed=1)]).mean(0)
+    if isinstance(x, np.ndarray):
+        return ((x - middle) ** 2).sum(1), ((y - middle) ** 2).sum(1)
+    from otdist.kernels import halves_cuda
+
+    return [side.squares for side in halves_cuda.split(_space(), x, y)]
+>>>>>>> cuda
