@@ -153,7 +153,6 @@ def _nearest(put: Put) -> Any:
     return od.nearest(p, q, k=3, metric="js")
 
 
-<<<<<<< HEAD
 @contextmanager
 def _streams() -> Iterator[None]:
     """Small problems by streamed passes, too."""
@@ -192,7 +191,8 @@ def _divergences(put: Put) -> Any:
     run = od.value_and_grad(od.sinkhorn_divergence, (0, 1, 3))
     smooth = od.wasserstein(x, y, method="sinkhorn", epsilon=1.0)
     return run(x, y, None, b, epsilon=1.0, rho=1.0), run(x, y, None, 0.5 * b, epsilon=1.0, cost="cosine"), smooth
-=======
+
+
 @_call("pairs", "histograms of all kinds", rtol=2e-5)
 def _pairwise_modes(put: Put) -> Any:
     x, y = put(_points(9, 20)), put(_points(7, 20, seed=1))
@@ -209,4 +209,3 @@ def _halves(put: Put) -> Any:
     from otdist.kernels import halves_cuda
 
     return [side.squares for side in halves_cuda.split(_space(), x, y)]
->>>>>>> cuda
