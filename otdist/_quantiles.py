@@ -59,8 +59,15 @@ def line_distance(
         return Line(
             np.zeros(0), tuple(np.zeros((0, k)) if want else None for k, want in zip(sizes, wanted, strict=True))
         )
+    if all(w is None or _equal(w) for w in (a, b)):  # counted in integers: their levels tie, as 1/n in float64 do not
+        a = b = None
     with np.errstate(all="ignore"):
         return _Row(Sorted.sort(x, y, a, b, any(wanted)), p).outcome(wanted)
+
+
+def _equal(weights: Array) -> bool:
+    """Whether the weights of every row are equal."""
+    return bool((weights == weights[:, :1]).all())
 
 
 def line_coupling(u: Array, v: Array, a: Array, b: Array, p: float) -> tuple[Array, Array, Array, Array]:

@@ -168,3 +168,18 @@ def test_large_coupling() -> None:
     best = np.array([np.min((x[i] - y) ** 2 - g) for i in some])
     np.testing.assert_allclose(best, f[rows[some]], rtol=0, atol=1e-12)
     np.testing.assert_allclose(primal, wasserstein_1d(u, v, a, b, 2) ** 2, rtol=1e-12)
+
+
+@pytest.mark.parametrize("sizes", [(60, 9), (7, 21), (49, 14)])
+def test_equal_weights_that_are_given_tie(sizes: tuple[int, int]) -> None:
+    """1/n is no float, but levels k/n and l/m tie all the same: the mean of both one-sided derivatives."""
+    n, m = sizes
+    rng = np.random.default_rng(n)
+    u, v, a, b = rng.standard_normal(n), rng.standard_normal(m) + 1.0, np.full(n, 1.0 / n), np.full(m, 1.0 / m)
+    _, (found,) = value_and_grad(wasserstein_1d, (2,))(u, v, a, b, p=2)
+    centre = float(wasserstein_1d(u, v, a, b, 2))
+    for i, j in ((0, n - 1), (2, n // 2), (n // 3, 1)):
+        to = np.zeros(n)
+        to[i], to[j] = 1.0, -1.0
+        sides = [(float(wasserstein_1d(u, v, a + h * to, b, 2)) - centre) / h for h in (1e-7, -1e-7)]
+        assert found[i] - found[j] == pytest.approx(sum(sides) / 2, rel=1e-5, abs=1e-6)
