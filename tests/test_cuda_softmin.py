@@ -24,8 +24,11 @@ COSTS: dict[tuple[str, float | None], Any] = {
 SIZES = [(1, 1, 1, 2), (1, 33, 129, 2), (3, 32, 128, 3), (1, 45, 300, 11)]
 
 
-@pytest.fixture
-def room(emulated: Any) -> Room:
+@pytest.fixture(params=["parts", "whole"])
+def room(request: pytest.FixtureRequest, emulated: Any, monkeypatch: pytest.MonkeyPatch) -> Room:
+    """Columns in as many parts as suit the device, or all in one."""
+    if request.param == "whole":
+        monkeypatch.setattr(softmin_cuda, "BLOCKS", 0)
     return Room(device.Space(device.CupyMemory(0)))
 
 
