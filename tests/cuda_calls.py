@@ -181,8 +181,23 @@ def _streamed(put: Put) -> Any:
     with _streams():
         found = od.sinkhorn(od.PointCloud(x, y, cost="euclidean"), epsilon=0.5, init=y[:, 0] * 0.0)
         costs = put(_points(33, 34, "f4") ** 2)
+        again = od.sinkhorn(od.PointCloud(x, y), epsilon=0.05)
         value, plan = od.value_and_grad(od.sinkhorn)(costs, epsilon=0.5)
-    return found.value, found.point_gradients(), value, plan
+    return found.value, found.point_gradients(), again.value, value, plan
+
+
+@_call("entropic", "prices", rtol=1e-12)
+def _prices(put: Put) -> Any:
+    from otdist.kernels import pricing_cuda, softmin_cuda
+
+    C, g = put(_points(33, 130, "f8")[None]), put(_points(1, 130, "f8", 1))
+    if isinstance(C, np.ndarray):
+        gaps = C - g[:, None]
+        return gaps.min(2), gaps.argmin(2)
+    space = _space()
+    f, where = space.empty((1, 33), np.float64), space.empty((1, 33), np.int64)
+    pricing_cuda.c_transform(softmin_cuda.Room(space), softmin_cuda.StoredPairs(C, 1), g, f=f, argmin=where)
+    return f, where
 
 
 @_call("entropic", "divergences", rtol=1e-6)
