@@ -183,7 +183,7 @@ def _streamed(put: Put) -> Any:
         costs = put(_points(33, 34, "f4") ** 2)
         again = od.sinkhorn(od.PointCloud(x, y), epsilon=0.05)
         value, plan = od.value_and_grad(od.sinkhorn)(costs, epsilon=0.5)
-    return found.value, found.point_gradients(), again.value, value, plan
+    return found.value, found.point_gradients(), again.value, again.point_gradients(), value, plan
 
 
 @_call("entropic", "prices", rtol=1e-12)
