@@ -1,8 +1,8 @@
 """The one door for arrays: what the caller gave -> float32/float64 ndarrays -> what the caller expects back.
 
-`enter` finds the library, the result dtype and the device, and lends the data to the kernels as NumPy arrays;
-`Door.leave` takes a NumPy result back the same way. Whoever holds a torch tensor has imported torch, so libraries are
-recognised in ``sys.modules`` and nothing is imported here.
+`enter` finds the library, the result dtype and the device, and lends the data to the kernels as NumPy arrays, or as
+CuPy arrays where it lies on a GPU (``_device.py``); `Door.leave` takes a result back the same way. Whoever holds a
+torch tensor has imported torch, so libraries are recognised in ``sys.modules`` and nothing is imported here.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Door:
     dtype: str  # "float16", "bfloat16", "float32" or "float64"
     device: Any  # "cpu", a torch device, a JAX device or None (JAX arrays committed to no device)
     tolerance: float  # sqrt(eps) of the coarsest float among the inputs: how far a histogram's sum may be from 1
+    space: Any = None  # `kernels.device.Space` of arrays on a GPU; None on the CPU
 
     @property
     def compute(self) -> type[np.float32] | type[np.float64]:
@@ -42,8 +43,13 @@ class Door:
 
         Floats are cast to ``dtype`` (overflow gives inf); integers are int64, or JAX's default integer; a 0-d NumPy
         result is a scalar. `a` is given away, for the result may share its memory. What `enter` lent is read-only:
-        by that an input, or a view of one, is recognised and copied.
+        by that an input, or a view of one, is recognised and copied. On a GPU `a` is an array made by the space, or a
+        NumPy array, and never a view of an input.
         """
+        if self.space is not None:
+            from otdist import _device
+
+            return _device.leave(self, a)
         return _LIBRARIES[self.library][1](self, np.asarray(a))
 
 
@@ -51,9 +57,12 @@ def enter(**arrays: object) -> tuple[Door, list[Array]]:
     """Read the array arguments of one call.
 
     The keywords are the arguments' public names, for errors: TypeError for anything but real numbers, for two libraries
-    and for a tensor whose gradient or trace would be cut; ValueError for a ragged list, two devices or another device
-    than the CPU. The arrays come in the order given, as dtype ``door.compute``, native, aligned, read-only, of any
-    strides; they are copies only where the memory is not that already.
+    and for a tensor whose gradient or trace would be cut; ValueError for a ragged list, two devices or one without
+    kernels. The arrays come in the order given, as dtype ``door.compute``, native, aligned, read-only, of any strides;
+    they are copies only where the memory is not that already.
+
+    From a GPU come ``cupy.ndarray`` of any strides, never to be written to, and ``door.space`` is set. Their dtype is
+    ``door.compute``, or the half type of the door (bfloat16 as uint16) where they have that: kernels read it.
     """
     first: dict[str, str] = {}
     for name, x in arrays.items():
@@ -65,10 +74,25 @@ def enter(**arrays: object) -> tuple[Door, list[Array]]:
             f"{p} and {q}: found {one} for {p} and {other} for {q}; pass both from one library, e.g. {_TO[one]}({q})"
         )
     library = next(iter(first), "numpy")
-    dtype, device, hosts = _LIBRARIES[library][0](arrays)
+    dtype, device, hosts, space = _LIBRARIES[library][0](arrays)
     coarsest = min((_precision(x, dtype) for x in arrays.values()), default=52)
+    if space is not None:
+        return Door(library, dtype, device, 2.0 ** (-coarsest / 2), space), hosts
     door = _door(library, dtype, device, 2.0 ** (-coarsest / 2))
     return door, [_lend(host, door.compute) for host in hosts]
+
+
+def enter_host(**arrays: object) -> tuple[Door, list[Array]]:
+    """`enter` for what has no kernels on a GPU: an array that lies there is a ValueError that names the cure."""
+    for name, x in arrays.items():
+        library = _library(x)
+        where = "" if library in ("", "numpy") else _CURES[library](x)
+        if where:
+            raise ValueError(
+                f"{name}: found an array on a GPU; this function runs on the CPU, and nothing is copied silently: pass "
+                f"{where.format(name)}"
+            )
+    return enter(**arrays)
 
 
 def refuse_values(name: str, a: Array, *, logits: bool = False) -> None:
@@ -140,22 +164,28 @@ def _refuse_dtype(name: str, dtype: str) -> NoReturn:
     raise TypeError(f"{name}: found dtype {dtype}; {cure} (float16, bfloat16, integers and booleans are taken too)")
 
 
-def _check_devices(devices: dict[str, str], cure: str) -> None:
+def _check_devices(devices: dict[str, str], cure: str) -> bool:
+    """Whether the arrays are on a CUDA device; ValueError where they are on several, or on one without kernels."""
     p = next(iter(devices))
     for q, device in devices.items():
         if device != devices[p]:
-            raise ValueError(f"{p} and {q}: found devices {devices[p]} and {device}; move both to the CPU")
-    if not devices[p].startswith("cpu"):
+            raise ValueError(f"{p} and {q}: found devices {devices[p]} and {device}; move both to one of them")
+    kind = devices[p].partition(":")[0]
+    if kind not in ("cpu", "cuda", "gpu"):
         raise ValueError(
-            f"{p}: found an array on device {devices[p]}; this version has no GPU kernels, and nothing is copied "
+            f"{p}: found an array on device {devices[p]}; there are no kernels for it, and nothing is copied "
             f"silently: pass {cure.format(p)}"
         )
+    return kind != "cpu"
 
 
-def _read_numpy(arrays: dict[str, Any]) -> tuple[str, str, list[Array]]:
+_Read: TypeAlias = tuple[str, Any, list[Array], Any]
+
+
+def _read_numpy(arrays: dict[str, Any]) -> _Read:
     hosts = [_host(name, x) for name, x in arrays.items()]
     dtypes = [h.dtype for h, x in zip(hosts, arrays.values(), strict=True) if type(x) not in (bool, int, float)]
-    return _promote(*(dtypes or [h.dtype for h in hosts])), "cpu", hosts
+    return _promote(*(dtypes or [h.dtype for h in hosts])), "cpu", hosts, None
 
 
 def _host(name: str, x: Any) -> Array:
@@ -224,20 +254,25 @@ def _write_numpy(door: Door, a: Array) -> Any:
     return a if a.flags.writeable else a.copy()
 
 
-def _read_torch(arrays: dict[str, Any]) -> tuple[str, Any, list[Array]]:
+def _read_torch(arrays: dict[str, Any]) -> _Read:
     torch: Any = sys.modules["torch"]
     tensors = {name: x for name, x in arrays.items() if isinstance(x, torch.Tensor)}
     for name, x in tensors.items():
         _check_torch(name, x, torch)
-    _check_devices({name: str(x.device) for name, x in tensors.items()}, "{}.cpu()")
+    on_gpu = _check_devices({name: str(x.device) for name, x in tensors.items()}, "{}.cpu()")
     floats = [x for x in tensors.values() if x.dtype.is_floating_point]
     floats = [x for x in floats if x.ndim] or floats  # torch promotes 0-d tensors weakly
     dtype = functools.reduce(torch.promote_types, (x.dtype for x in floats)) if floats else torch.get_default_dtype()
+    name_of_dtype, home = str(dtype).removeprefix("torch."), next(iter(tensors.values())).device
+    if on_gpu:
+        from otdist import _device
+
+        return _device.read_torch(arrays, name_of_dtype, home)
     compute = torch.float64 if dtype == torch.float64 else torch.float32
     hosts = [  # force: detach, and resolve a lazy sign
         x.to(compute).numpy(force=True) if name in tensors else _host(name, x) for name, x in arrays.items()
     ]
-    return str(dtype).removeprefix("torch."), next(iter(tensors.values())).device, hosts
+    return name_of_dtype, home, hosts, None
 
 
 def _check_torch(name: str, x: Any, torch: Any) -> None:
@@ -272,7 +307,7 @@ def _write_torch(door: Door, a: Array) -> Any:
     return torch.from_numpy(_own(a)).to(dtype)
 
 
-def _read_jax(arrays: dict[str, Any]) -> tuple[str, Any, list[Array]]:
+def _read_jax(arrays: dict[str, Any]) -> _Read:
     jax: Any = sys.modules["jax"]
     mine = {name: x for name, x in arrays.items() if isinstance(x, jax.Array)}
     cure = "jax.device_put({}, jax.devices('cpu')[0])"
@@ -288,21 +323,45 @@ def _read_jax(arrays: dict[str, Any]) -> tuple[str, Any, list[Array]]:
             raise ValueError(f"{name}: found an array on {len(x.devices())} devices; pass {cure.format(name)}")
     homes = {name: next(iter(x.devices())) for name, x in mine.items()}
     committed = {name: homes[name] for name, x in mine.items() if getattr(x, "committed", True)}
-    _check_devices({name: f"{home.platform}:{home.id}" for name, home in (committed or homes).items()}, cure)
+    on_gpu = _check_devices({name: f"{home.platform}:{home.id}" for name, home in (committed or homes).items()}, cure)
+    dtype = jax.numpy.result_type(*mine.values(), float).name
+    if on_gpu:
+        from otdist import _device
+
+        return _device.read_jax(arrays, dtype, next(iter((committed or homes).values())))
     hosts = [np.asarray(x) if name in mine else _host(name, x) for name, x in arrays.items()]
-    return jax.numpy.result_type(*mine.values(), float).name, next(iter(committed.values()), None), hosts
+    return dtype, next(iter(committed.values()), None), hosts, None
 
 
 def _write_jax(door: Door, a: Array) -> Any:
     return sys.modules["jax"].device_put(_own(_cast(door, a)), door.device)
 
 
-def _read_cupy(arrays: dict[str, Any]) -> NoReturn:
-    _check_devices({name: "cuda" for name, x in arrays.items() if _library(x)}, "cupy.asnumpy({})")
-    raise AssertionError("unreachable: a CuPy array is never on the CPU")
+def _read_cupy(arrays: dict[str, Any]) -> _Read:
+    from otdist import _device
+
+    for name, x in arrays.items():
+        if _library(x) == "":
+            _host(name, x)
+    return _device.read_cupy(arrays)
 
 
-_LIBRARIES: dict[str, tuple[Callable[..., tuple[str, Any, list[Array]]], Callable[[Door, Array], Any]]] = {
+def _torch_cure(x: Any) -> str:
+    return "{}.cpu()" if x.device.type == "cuda" else ""
+
+
+def _jax_cure(x: Any) -> str:
+    if isinstance(x, sys.modules["jax"].core.Tracer):
+        return ""
+    return "jax.device_put({}, jax.devices('cpu')[0])" if next(iter(x.devices())).platform != "cpu" else ""
+
+
+_CURES: dict[str, Callable[[Any], str]] = {
+    "torch": _torch_cure,
+    "jax": _jax_cure,
+    "cupy": lambda _x: "cupy.asnumpy({})",
+}
+_LIBRARIES: dict[str, tuple[Callable[[dict[str, Any]], _Read], Callable[[Door, Array], Any]]] = {
     "numpy": (_read_numpy, _write_numpy),
     "torch": (_read_torch, _write_torch),
     "jax": (_read_jax, _write_jax),

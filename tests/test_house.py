@@ -21,6 +21,7 @@ ROOT = Path(od.__file__).parent.parent
 LAYERS = {
     "otdist.kernels": 0,
     "otdist._arrays": 1,
+    "otdist._device": 1,
     "otdist._results": 1,
     "otdist.catalogue": 1,
     "otdist.reference": 1,
