@@ -175,7 +175,7 @@ jonker_volgenant(const Cost* __restrict__ given, double sign, int batch, int n, 
                  long long by_column, double tolerance, long long* __restrict__ cols, double* __restrict__ f, double* __restrict__ g,
                  double* __restrict__ bounds, int* __restrict__ info, int* __restrict__ status, int bytes) {
   constexpr int TEAMS = THREADS == 32 ? 4 : 1;
-  DYNAMIC_SHARED(unsigned char, space);
+  extern __shared__ __align__(16) unsigned char space[];
   __shared__ Slot slots[64];
   __shared__ Pair64 room[32];
   __shared__ int counts[TEAMS];

@@ -8,22 +8,19 @@
 #pragma once
 #include "sort.cuh"
 
-struct Level {
-  unsigned long long high, low;
-};
+typedef ulonglong2 Level;  // x above y
 
 __device__ __forceinline__ Level plus(Level a, Level b) {
-  const unsigned long long low = a.low + b.low;
-  return {a.high + b.high + (low < a.low), low};
+  const unsigned long long low = a.y + b.y;
+  return {a.x + b.x + (low < a.y), low};
 }
 
-__device__ __forceinline__ Level minus(Level a, Level b) { return {a.high - b.high - (a.low < b.low), a.low - b.low}; }
-__device__ __forceinline__ bool before(Level a, Level b) { return a.high < b.high || (a.high == b.high && a.low < b.low); }
+__device__ __forceinline__ Level minus(Level a, Level b) { return {a.x - b.x - (a.y < b.y), a.y - b.y}; }
 __device__ __forceinline__ Level lesser(Level a, Level b) { return before(b, a) ? b : a; }
 __device__ __forceinline__ Level greater(Level a, Level b) { return before(a, b) ? b : a; }
 
 // Never 0 for a level that is not, and monotone.
-__device__ __forceinline__ double real(Level a) { return (double)a.high * 18446744073709551616.0 + (double)a.low; }
+__device__ __forceinline__ double real(Level a) { return (double)a.x * 18446744073709551616.0 + (double)a.y; }
 
 // w 2^102 to the nearest integer, for 0 <= w < 2^24.
 __device__ __forceinline__ Level fixed(double w) {
@@ -50,7 +47,7 @@ struct Stored128 {
   __device__ __forceinline__ Level operator()(long long k) const { return start[k]; }
 };
 
-// What a kernel is given to have the levels of a row: of rows (rows, n), or a step.
+// The levels of a row, from those of all rows (rows, n), or from a step.
 template <class Kind>
 struct LevelsOf;
 
@@ -65,19 +62,17 @@ struct LevelsOf<Stored128> {
 };
 
 // Pairs of float64 under compensated addition, for sums of differences.
-struct Twofold {
-  double high, low;
-};
+typedef double2 Twofold;  // x + y
 
 __device__ __forceinline__ Twofold plus(Twofold a, Twofold b) {
-  const double s = a.high + b.high, t = s - a.high;
-  const double rest = (a.high - (s - t)) + (b.high - t) + (a.low + b.low);
+  const double s = a.x + b.x, t = s - a.x;
+  const double rest = (a.x - (s - t)) + (b.x - t) + (a.y + b.y);
   const double high = s + rest;
   return {high, rest - (high - s)};
 }
 
-__device__ __forceinline__ Level shuffled_up(Level a, int by) { return {__shfl_up_sync(FULL_WARP, a.high, by), __shfl_up_sync(FULL_WARP, a.low, by)}; }
-__device__ __forceinline__ Twofold shuffled_up(Twofold a, int by) { return {__shfl_up_sync(FULL_WARP, a.high, by), __shfl_up_sync(FULL_WARP, a.low, by)}; }
+__device__ __forceinline__ Level shuffled_up(Level a, int by) { return {__shfl_up_sync(FULL_WARP, a.x, by), __shfl_up_sync(FULL_WARP, a.y, by)}; }
+__device__ __forceinline__ Twofold shuffled_up(Twofold a, int by) { return {__shfl_up_sync(FULL_WARP, a.x, by), __shfl_up_sync(FULL_WARP, a.y, by)}; }
 
 // Sums over a block of THREADS: of all threads before this one, and of all. `room` holds 33.
 template <class Sum, int THREADS>

@@ -10,30 +10,9 @@
 //
 // Floor: sorting (sort.cu) is most of it; sums read the sorted rows and levels once, 2 (8 + 16) bytes a point with weights, and
 // compute a power. Computed distance to it: bisections add some 11 shared look-ups for 8 cells.
-#include "levels.cuh"
+#include "costs_1d.cuh"
 
 #define OUT_OF_RANGE 4
-
-struct Gap {
-  double unit, scale;
-  __device__ __forceinline__ double operator()(double x, double y) const { return (x * unit - y * unit) * scale; }
-};
-
-// |gap|^p: KIND 1, 2: that power; 3: any.
-template <int KIND>
-__device__ __forceinline__ double raised(double gap, double p) {
-  if (KIND == 1) return fabs(gap);
-  if (KIND == 2) return gap * gap;
-  return pow(fabs(gap), p);
-}
-
-// The derivative of the cost by the gap, divided by p; 0 at 0.
-template <int KIND>
-__device__ __forceinline__ double pull(double gap, double p) {
-  if (KIND == 1) return (double)(gap > 0.0) - (double)(gap < 0.0);
-  if (KIND == 2) return gap;
-  return gap == 0.0 ? 0.0 : copysign(pow(fabs(gap), p - 1.0), gap);
-}
 
 // parts[row, piece] = sum of the costs of a piece of cells, times their mass; KIND 0: the widest gap instead (with scale 1).
 // EQUAL: n = m and equal weights, mass 1 each.

@@ -3,22 +3,13 @@
 // An item is what is compared: the bits of a number, made to sort as it does, with its place in the row behind them where the order
 // is wanted. So items differ (or are the same number), and the result is one and the same on every run.
 //
-//     unsigned              float32                  Ordered32 = 64 bits    float32 and place
-//     unsigned long long    float64                  Ordered64              float64 and place
+//     unsigned      float32        unsigned long long    float32 and place
+//     long long     float64        ulonglong2            float64 and place
 //
 // A merge path (Odeh et al. 2012; Green et al. 2012) cuts a merge into equal pieces: of the first `d` items of a merged pair of runs,
 // how many come from the left one is found by bisection, so that every thread merges as many items as every other.
 #pragma once
 #include "team.cuh"
-
-struct Ordered32 {
-  unsigned long long bits;
-};
-
-struct Ordered64 {
-  unsigned long long bits;
-  unsigned place, unused;
-};
 
 __device__ __forceinline__ unsigned ascending(float x) {
   const unsigned b = __float_as_uint(x + 0.0f);
@@ -28,27 +19,27 @@ __device__ __forceinline__ unsigned ascending(float x) {
 __device__ __forceinline__ float number(unsigned key) { return __uint_as_float(key >> 31 ? key & 0x7fffffffu : ~key); }
 
 __device__ __forceinline__ bool before(unsigned a, unsigned b) { return a < b; }
+__device__ __forceinline__ bool before(long long a, long long b) { return a < b; }
 __device__ __forceinline__ bool before(unsigned long long a, unsigned long long b) { return a < b; }
-__device__ __forceinline__ bool before(Ordered32 a, Ordered32 b) { return a.bits < b.bits; }
-__device__ __forceinline__ bool before(Ordered64 a, Ordered64 b) { return a.bits < b.bits || (a.bits == b.bits && a.place < b.place); }
+__device__ __forceinline__ bool before(ulonglong2 a, ulonglong2 b) { return a.x < b.x || (a.x == b.x && a.y < b.y); }
 
 __device__ __forceinline__ void make(float x, unsigned, unsigned& item) { item = ascending(x); }
-__device__ __forceinline__ void make(double x, unsigned, unsigned long long& item) { item = ascending(x); }
-__device__ __forceinline__ void make(float x, unsigned place, Ordered32& item) { item = {((unsigned long long)ascending(x) << 32) | place}; }
-__device__ __forceinline__ void make(double x, unsigned place, Ordered64& item) { item = {ascending(x), place, 0u}; }
+__device__ __forceinline__ void make(double x, unsigned, long long& item) { item = (long long)(ascending(x) ^ 0x8000000000000000ull); }
+__device__ __forceinline__ void make(float x, unsigned place, unsigned long long& item) { item = ((unsigned long long)ascending(x) << 32) | place; }
+__device__ __forceinline__ void make(double x, unsigned place, ulonglong2& item) { item = {ascending(x), place}; }
 
 __device__ __forceinline__ void last(unsigned& item) { item = 0xffffffffu; }
+__device__ __forceinline__ void last(long long& item) { item = 0x7fffffffffffffffll; }
 __device__ __forceinline__ void last(unsigned long long& item) { item = ~0ull; }
-__device__ __forceinline__ void last(Ordered32& item) { item = {~0ull}; }
-__device__ __forceinline__ void last(Ordered64& item) { item = {~0ull, 0xffffffffu, 0u}; }
+__device__ __forceinline__ void last(ulonglong2& item) { item = {~0ull, ~0ull}; }
 
 __device__ __forceinline__ double value(unsigned item) { return (double)number(item); }
-__device__ __forceinline__ double value(unsigned long long item) { return number(item); }
-__device__ __forceinline__ double value(Ordered32 item) { return (double)number((unsigned)(item.bits >> 32)); }
-__device__ __forceinline__ double value(Ordered64 item) { return number(item.bits); }
+__device__ __forceinline__ double value(long long item) { return number((unsigned long long)item ^ 0x8000000000000000ull); }
+__device__ __forceinline__ double value(unsigned long long item) { return (double)number((unsigned)(item >> 32)); }
+__device__ __forceinline__ double value(ulonglong2 item) { return number(item.x); }
 
-__device__ __forceinline__ unsigned place(Ordered32 item) { return (unsigned)item.bits; }
-__device__ __forceinline__ unsigned place(Ordered64 item) { return item.place; }
+__device__ __forceinline__ unsigned place(unsigned long long item) { return (unsigned)item; }
+__device__ __forceinline__ unsigned place(ulonglong2 item) { return (unsigned)item.y; }
 
 // How many of the first `d` of the merged items are a's, where a's go first among equals.
 template <class A, class B, class Index>
@@ -69,14 +60,8 @@ template <class Item, int ITEMS>
 struct Shelf {
   Item* room;
   int from;
-  static const int SKEW = ITEMS;
   __device__ __forceinline__ Item& operator()(int k) const { return room[from + k + (from + k) / ITEMS]; }
   __device__ __forceinline__ Shelf at(int k) const { return {room, from + k}; }
-};
-
-template <class Item, int THREADS, int ITEMS>
-struct SortRoom {
-  Item items[THREADS * (ITEMS + 1)];
 };
 
 template <class Item, int ITEMS>
