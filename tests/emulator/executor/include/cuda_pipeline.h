@@ -1,0 +1,2 @@
+// The executor declares all of it before a kernel begins.
+#pragma once
