@@ -18,6 +18,7 @@
 #define NOT_A_NUMBER 1
 #define UNMATCHED 2
 #define UNPROVED 4
+#define TOO_LARGE 8
 
 // Row-major costs as they are solved: in shared memory, or where they came from.
 template <class Cost>
@@ -310,7 +311,8 @@ jonker_volgenant(const Cost* __restrict__ given, double sign, int batch, int n, 
   if (bad) atomicOr(status, NOT_A_NUMBER);
 }
 
-// out (batch, n, m), contiguous, = sign * given; NaN and -inf become +inf and are noted. Tiles of 32 x 32 by blocks of 32 x 8.
+// out (batch, n, m), contiguous, = sign * given; NaN and -inf become +inf and are noted, and so are integers that float64 would round.
+// Tiles of 32 x 32 by blocks of 32 x 8.
 template <class Given, class Cost>
 __global__ void __launch_bounds__(256)
 prepare(const Given* __restrict__ given, double sign, int n, int m, long long by_problem, long long by_row, long long by_column,
@@ -320,13 +322,15 @@ prepare(const Given* __restrict__ given, double sign, int n, int m, long long by
   const int tiles = (m + 31) / 32;
   const int i0 = (int)(blockIdx.x / tiles) * 32, j0 = (int)(blockIdx.x % tiles) * 32;
   const Given* here = given + (long long)blockIdx.y * by_problem;
-  const bool by_rows = by_column <= by_row;
-  bool bad = false;
+  const bool by_rows = by_column <= by_row, whole = (Given)0.5 == (Given)0;
+  bool bad = false, large = false;
 #pragma unroll
   for (int k = 0; k < 32; k += 8) {
     const int i = i0 + (by_rows ? y + k : x), j = j0 + (by_rows ? x : y + k);
     if (i < n && j < m) {
-      Cost c = (Cost)((Cost)sign * (Cost)here[i * by_row + j * by_column]);
+      const Given entry = here[i * by_row + j * by_column];
+      large |= whole && (entry > (Given)9007199254740992ll || (double)entry < -9007199254740992.0);
+      Cost c = (Cost)sign * (Cost)entry;
       if (!(c > -(Cost)infinity())) {
         bad = true;
         c = (Cost)infinity();
@@ -342,4 +346,46 @@ prepare(const Given* __restrict__ given, double sign, int n, int m, long long by
     if (i < n && j < m) to[(long long)i * m + j] = tile[y + k][x];
   }
   if (bad) atomicOr(status, NOT_A_NUMBER);
+  if (large) atomicOr(status, TOO_LARGE);
+}
+
+// Rows and columns of problems whose n matched lines, of m, are cols (batch, n): ascending by rows. Lines are rows where `turned` is 0,
+// columns otherwise. owner (batch, m): scratch.
+__global__ void __launch_bounds__(256)
+pairs_of(const long long* __restrict__ cols, int n, int m, int turned, int* __restrict__ owner, long long* __restrict__ out_rows, long long* __restrict__ out_cols) {
+  const long long b = blockIdx.x;
+  const int t = (int)threadIdx.x;
+  cols += b * n;
+  out_rows += b * n;
+  out_cols += b * n;
+  owner += b * m;
+  if (!turned || cols[0] < 0) {
+    for (int i = t; i < n; i += 256) {
+      out_rows[i] = cols[0] < 0 ? -1 : i;
+      out_cols[i] = cols[i];
+    }
+    return;
+  }
+  __shared__ int found[9];
+  for (int j = t; j < m; j += 256) owner[j] = -1;
+  __syncthreads();
+  for (int i = t; i < n; i += 256) owner[cols[i]] = i;
+  __syncthreads();
+  int done = 0;
+  for (int j0 = 0; j0 < m; j0 += 256) {
+    const int j = j0 + t, mine = j < m ? owner[j] : -1;
+    const unsigned mask = __ballot_sync(FULL_WARP, mine >= 0);
+    if (t % 32 == 0) found[t / 32] = __popc(mask);
+    __syncthreads();
+    int at = done + __popc(mask & ((1u << (t % 32)) - 1u));
+    for (int w = 0; w < 8; ++w) {
+      if (w < t / 32) at += found[w];
+      done += found[w];
+    }
+    if (mine >= 0) {
+      out_rows[at] = j;
+      out_cols[at] = mine;
+    }
+    __syncthreads();
+  }
 }

@@ -13,7 +13,7 @@ import numpy as np
 from otdist.kernels.device import Space, ctype, kernel
 
 # Bits of the status word.
-NOT_A_NUMBER, UNMATCHED, UNPROVED = 1, 2, 4
+NOT_A_NUMBER, UNMATCHED, UNPROVED, TOO_LARGE = 1, 2, 4, 8
 # Most columns -> threads of a problem, columns of a thread. A warp is a team of its own, and four make a block.
 TEAMS = ((32, 32, 1), (64, 32, 2), (128, 64, 2), (256, 128, 2), (512, 256, 2), (1024, 512, 2), (2048, 512, 4))
 WARP, WARPS = 32, 4
@@ -86,3 +86,14 @@ def _strides(C: Any) -> tuple[np.int64, ...]:
 
 def _even(size: int) -> int:
     return -(-size // 8) * 8
+
+
+def pairs_of(space: Space, cols: Any, m: int, *, turned: bool) -> tuple[Any, Any]:
+    """Rows, ascending, and columns (batch, n) of problems whose lines have these columns of m; `turned`: lines are columns."""
+    batch, n = cols.shape
+    out = space.empty((batch, n), np.int64), space.empty((batch, n), np.int64)
+    owner = space.empty((batch, m if turned else 1), np.int32)
+    kernel("assignment.cu", "pairs_of")(
+        space, batch, 256, (cols, np.int32(n), np.int32(m if turned else 1), np.int32(turned), owner, *out)
+    )
+    return out

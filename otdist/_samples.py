@@ -17,8 +17,8 @@ from otdist.kernels.profiles import Angle, Squared
 EXTENT = (1e-151, 1e152)
 
 
-def points(name: str, x: Array) -> Array:
-    """`x` (..., n, d), n and d at least 1, finite; ValueError otherwise."""
+def shaped(name: str, x: Array) -> Array:
+    """`x` (..., n, d), n and d at least 1; ValueError otherwise."""
     if x.ndim == 1:
         raise ValueError(
             f"{name}: found shape {x.shape}; samples have shape (..., n, d): pass {name}[:, None] for {x.shape[0]} "
@@ -26,6 +26,12 @@ def points(name: str, x: Array) -> Array:
         )
     if x.ndim == 0 or x.shape[-1] == 0 or x.shape[-2] == 0:
         raise ValueError(f"{name}: found shape {x.shape}; samples have shape (..., n, d), n >= 1 and d >= 1")
+    return x
+
+
+def points(name: str, x: Array) -> Array:
+    """`x` (..., n, d), n and d at least 1, finite; ValueError otherwise."""
+    shaped(name, x)
     # a finite sum has finite terms; else the slow search decides, for a sum may overflow
     with np.errstate(over="ignore", invalid="ignore"):
         total = np.sum(x, dtype=np.float64)
@@ -48,11 +54,16 @@ def same_d(**arrays: Array) -> int:
     return int(x.shape[-1])
 
 
-def weights(name: str, sample: str, w: Array, n: int, tolerance: float) -> Array:
-    """Weights (..., n) in float64, non-negative, divided by their sum, which must be one within `tolerance`."""
+def of_points(name: str, sample: str, w: Array, n: int) -> Array:
+    """Weights (..., n); ValueError otherwise."""
     if w.ndim == 0 or w.shape[-1] != n:
         raise ValueError(f"{name}: found shape {w.shape}; {sample} has {n} points: weights have shape (..., {n})")
-    w = w.astype(np.float64)
+    return w
+
+
+def weights(name: str, sample: str, w: Array, n: int, tolerance: float) -> Array:
+    """Weights (..., n) in float64, non-negative, divided by their sum, which must be one within `tolerance`."""
+    w = of_points(name, sample, w, n).astype(np.float64)
     bad = ~((w >= 0) & (w < np.inf))
     if bad.any():
         where = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape))
@@ -71,7 +82,10 @@ def weights(name: str, sample: str, w: Array, n: int, tolerance: float) -> Array
 
 @dataclass(frozen=True)
 class Pair:
-    """Two samples of one call: as they came (validated), how results go back, and their common batch shape."""
+    """Two samples of one call: as they came (validated), how results go back, and their common batch shape.
+
+    On a GPU only shapes have been validated, and weights are as they came: kernels see to the rest.
+    """
 
     door: Door
     x: Array  # (..., n, d)
@@ -132,13 +146,15 @@ def pair(
     named = {name: a for name, a in given.items() if a is not None or name in ("x", "y")}
     door, hosts = enter(**named, **others)
     found = dict(zip([*named, *others], hosts, strict=True))
-    X, Y = points("x", found["x"]), points("y", found["y"])
+    here = door.space is None
+    X, Y = ((points if here else shaped)(name, found[name]) for name in ("x", "y"))
     same_d(x=X, y=Y)
     shapes = {"x": X.shape[:-2], "y": Y.shape[:-2]}
     own: dict[str, Array] = {}
     for name, of, sample in ((of_x, "x", X), (of_y, "y", Y)):
         if name in found:
-            own[name] = weights(name, of, found[name], sample.shape[-2], door.tolerance)
+            w, n = found[name], sample.shape[-2]
+            own[name] = weights(name, of, w, n, door.tolerance) if here else of_points(name, of, w, n)
             shapes[name] = own[name].shape[:-1]
     batch = common(**shapes)
     return Pair(door, X, Y, own.get(of_x), own.get(of_y), batch), [found[name] for name in others]

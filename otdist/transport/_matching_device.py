@@ -1,0 +1,79 @@
+"""`linear_sum_assignment` of arrays on a GPU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from otdist import _device
+from otdist._arrays import Array, Door
+from otdist.kernels import assignment_cuda
+from otdist.kernels.device import Space
+
+TOLERANCE = 1e-10
+
+
+def assign(
+    door: Door, lent: Any, given: Any, maximize: bool, again: Callable[[Array], object]
+) -> tuple[Any, Any]:
+    """Rows and columns of each problem; `again` solves a host copy where something was wrong, and says what."""
+    space = door.space
+    C = _costs(space, given, lent)
+    *batch, n, m = C.shape
+    count, short, long = math.prod(batch), min(n, m), max(n, m)
+    shape = (*batch, short)
+    if not count or not short:
+        rows, cols = (space.empty(shape, np.int64) for _ in range(2))
+        return door.leave(rows), door.leave(cols)
+    problems = _stacked(space, C, count)
+    if n > m:
+        problems = problems.swapaxes(1, 2)
+    status, sign = space.flags, -1.0 if maximize else 1.0
+    if problems.dtype.kind in "iu":
+        problems, sign = assignment_cuda.prepare(space, problems, sign, np.float64, status), 1.0
+    if long <= assignment_cuda.MOST:
+        cols = assignment_cuda.jonker_volgenant(space, problems, sign, TOLERANCE, status).cols
+    else:
+        cols = assignment_cuda.large(space, problems, sign, TOLERANCE, status)
+    rows, cols = assignment_cuda.pairs_of(space, cols, long, turned=n > m)
+
+    def judge(words: Array) -> None:
+        again(_host(space, given, lent))
+        raise RuntimeError("cost_matrix: the GPU's answer could not be proved optimal; please report these costs")
+
+    space.check(judge, given, lent)
+    return door.leave(rows.reshape(shape)), door.leave(cols.reshape(shape))
+
+
+def _costs(space: Space, given: Any, lent: Any) -> Any:
+    """Costs on the device, of a type that the kernels take: integers as they are, or in float64; half types in float32."""
+    name = str(given.dtype).removeprefix("torch.")
+    if "float" in name:
+        return space.cast(lent, np.float32) if lent.dtype.itemsize == 2 else lent
+    view = _view(space, given)
+    if name in ("int64", "uint64"):
+        return view
+    return _device._converted(space, view, name, np.dtype(np.float64))
+
+
+def _view(space: Space, given: Any) -> Any:
+    view: Callable[[Any], Any] | None = getattr(space.memory, "view", None)
+    return given if view is None else view(given)
+
+
+def _host(space: Space, given: Any, lent: Any) -> Array:
+    """The argument as NumPy has it."""
+    name = str(given.dtype).removeprefix("torch.")
+    return space.host(lent if "float" in name else _view(space, given))
+
+
+def _stacked(space: Space, C: Any, count: int) -> Any:
+    """C (count, n, m), without a copy where it need not be one."""
+    if C.ndim == 3:
+        return C
+    if C.ndim == 2:
+        return C[None]
+    return space.contiguous(C).reshape(count, *C.shape[-2:])
