@@ -1,6 +1,6 @@
 // Products of float64 with thin matrices: samples on directions, and gradients of lines back into space.
 //
-//     out[b, i, j] = sum_k left[b, i, k] scale[b, k] (right[b, k, j] - centre[b, k or j])
+//     out[b, i, j] = sum_k left[b, i, k] scale[b, k] (right[b, j, k] - centre[b, k])
 //
 // A block has 64 x 64 of out, a thread 4 x 4 of them; 16 terms at a time lie in shared memory. Everything is at strides, so the same text
 // projects points (k: coordinates) and collects gradients (k: directions or points). A centre common to both samples keeps the digits
@@ -14,12 +14,12 @@
 #define DEPTH 16
 
 
-// Where centre is given, it is subtracted from right: the coordinate is k where `by_term`.
+// scale and centre may be null. `more`: add to what is there.
 template <class L, class R>
 __global__ void __launch_bounds__(256)
 products(const L* __restrict__ left, long long l_batch, long long l_line, long long l_term, const R* __restrict__ right, long long r_batch, long long r_line,
          long long r_term, const double* __restrict__ scale, long long s_batch, const R* __restrict__ centre, long long c_batch, long long c_term, int lines,
-         int columns, int terms, double* __restrict__ out) {
+         int columns, int terms, int more, double* __restrict__ out) {
   __shared__ double a[DEPTH][SIDE + 1], c[DEPTH][SIDE + 1];
   const int across = (columns + SIDE - 1) / SIDE;
   const long long b = blockIdx.y;
@@ -67,7 +67,10 @@ products(const L* __restrict__ left, long long l_batch, long long l_line, long l
 #pragma unroll
     for (int v = 0; v < 4; ++v) {
       const int i = i0 + ti + 16 * u, j = j0 + tj + 16 * v;
-      if (i < lines && j < columns) out[(b * lines + i) * columns + j] = sum[u][v];
+      if (i < lines && j < columns) {
+        double* to = out + (b * lines + i) * columns + j;
+        *to = more ? *to + sum[u][v] : sum[u][v];
+      }
     }
 }
 
@@ -120,11 +123,11 @@ power_mean(const double* __restrict__ distances, int count, double p, double* __
 
 // out[o, i] = sum over k of x[o, k, i] (times scale[o, k]), in order.
 __global__ void __launch_bounds__(256)
-sums_over(const double* __restrict__ x, const double* __restrict__ scale, long long outer, int count, long long inner, double* __restrict__ out) {
+sums_over(const double* __restrict__ x, const double* __restrict__ scale, long long outer, int count, long long inner, int more, double* __restrict__ out) {
   const long long e = (long long)blockIdx.x * 256 + threadIdx.x;
   if (e >= outer * inner) return;
   const long long o = e / inner, i = e % inner;
-  double sum = 0.0;
+  double sum = more ? out[e] : 0.0;
   for (int k = 0; k < count; ++k) sum = fma(x[(o * count + k) * inner + i], scale ? scale[o * count + k] : 1.0, sum);
   out[e] = sum;
 }

@@ -12,14 +12,15 @@ from otdist.kernels.device import Space, ctype, kernel
 SIDE = 64
 
 
-def products(space: Space, left: Any, right: Any, scale: Any = None, centre: Any = None) -> Any:
+def products(
+    space: Space, left: Any, right: Any, batch: int, scale: Any = None, centre: Any = None, more: Any = None
+) -> Any:
     """out[b, i, j] = sum_k left[b, i, k] scale[b, k] (right[b, j, k] - centre[b, k]), float64, of any strides.
 
-    A batch of one stands for all.
+    An array of one stands for the whole batch. `more`: an earlier result, to add to.
     """
-    batch = max(len(left), len(right))
     lines, columns, terms = left.shape[1], right.shape[1], left.shape[2]
-    out = space.empty((batch, lines, columns), np.float64)
+    out = space.empty((batch, lines, columns), np.float64) if more is None else more
     tiles = -(-lines // SIDE) * -(-columns // SIDE)
     sizes = np.int32(lines), np.int32(columns), np.int32(terms)
     run = kernel("project.cu", f"products<{ctype(left)}, {ctype(right)}>")
@@ -32,7 +33,7 @@ def products(space: Space, left: Any, right: Any, scale: Any = None, centre: Any
             (tiles, count, 1),
             256,
             (given[0], *strides[0], given[1], *strides[1], given[2], strides[2][0], given[3], *strides[3])
-            + (*sizes, out[start:]),
+            + (*sizes, np.int32(more is not None), out[start:]),
         )
     return out
 
@@ -60,10 +61,10 @@ def power_mean(space: Space, distances: Any, p: float, *, shares: bool) -> tuple
     return value, error, by
 
 
-def sums_over(space: Space, x: Any, axis: int, scale: Any = None) -> Any:
-    """Sums of a contiguous float64 array along one axis, times `scale` of all axes up to it."""
+def sums_over(space: Space, x: Any, axis: int, scale: Any = None, more: Any = None) -> Any:
+    """Sums of a contiguous float64 array along one axis, times `scale` of all axes up to it; `more`: to add to."""
     outer, inner = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
-    out = space.empty((*x.shape[:axis], *x.shape[axis + 1 :]), np.float64)
-    given = x, scale, np.int64(outer), np.int32(x.shape[axis]), np.int64(inner), out
+    out = space.empty((*x.shape[:axis], *x.shape[axis + 1 :]), np.float64) if more is None else more
+    given = x, scale, np.int64(outer), np.int32(x.shape[axis]), np.int64(inner), np.int32(more is not None), out
     kernel("project.cu", "sums_over")(space, -(-outer * inner // 256), 256, given)
     return out
