@@ -53,6 +53,7 @@ class _Launch(ctypes.Structure):
 class Record:
     """One launch, for tests that count them or look at their shape."""
 
+    file: str
     name: str
     grid: tuple[int, ...]
     block: tuple[int, ...]
@@ -92,8 +93,8 @@ def _fits(dtype: np.dtype[Any], parameter: str) -> bool:
 class Kernel:
     """One entry point. `schedule` is the order in which threads run; None takes the machine's."""
 
-    def __init__(self, library: ctypes.CDLL, name: str, ident: str, machine: Any, cooperative: bool) -> None:
-        self.name, self.machine, self.cooperative = name, machine, cooperative
+    def __init__(self, library: ctypes.CDLL, file: str, name: str, ident: str, machine: Any, cooperative: bool) -> None:
+        self.file, self.name, self.machine, self.cooperative = file, name, machine, cooperative
         self._library = library
         signature = getattr(library, f"emulator_signature_{ident}")
         signature.restype = ctypes.c_char_p
@@ -109,7 +110,7 @@ class Kernel:
             raise LaunchError(f"{self.name}: {shared_mem} bytes of dynamic shared memory, above the kernel's attribute")
         grid, block = tuple(map(int, grid)), tuple(map(int, block))
         stream_ptr = getattr(stream or self.machine.stream, "ptr", 0)
-        self.machine.launches.append(Record(self.name, grid, block, shared_mem, stream_ptr))
+        self.machine.launches.append(Record(self.file, self.name, grid, block, shared_mem, stream_ptr))
         pointers, arrays, keep = self._pack(args)
         call = _Launch()
         call.grid[:] = (*grid, 1, 1)[:3]

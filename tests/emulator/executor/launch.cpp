@@ -96,7 +96,8 @@ char* map(size_t bytes) {
       mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
 }
 
-// The memory of one resident block, used for one block after another.
+// The memory of one resident block, used for one block after another. What fibres touch is mapped, not allocated: in the
+// race lane, freeing it would look like a write that nothing orders after theirs.
 class Place {
  public:
   explicit Place(Launch& launch) {
@@ -113,8 +114,8 @@ class Place {
       fibres_[i].stack = stacks_ + i * stack_bytes;
       mprotect(fibres_[i].stack, page, PROT_NONE);
     }
-    slots_.resize((r.threads + lanes - 1) / lanes * 2 * lanes * slot_words);
-    r.slots = reinterpret_cast<uint64_t(*)[2][lanes][slot_words]>(slots_.data());
+    slots_bytes_ = (r.threads + lanes - 1) / lanes * sizeof *r.slots;
+    r.slots = reinterpret_cast<uint64_t(*)[2][lanes][slot_words]>(map(slots_bytes_));
     // Dynamic shared memory ends at a page that may not be touched, up to the 16-byte alignment of its start.
     dynamic_bytes_ = (launch.shared + page - 1) / page * page;
     dynamic_ = map(dynamic_bytes_ + page);
@@ -134,6 +135,7 @@ class Place {
   ~Place() {
     sigaltstack(&signal_stack_before_, nullptr);
     IN_RACE_LANE(for (auto& f : fibres_) if (f.shadow) __tsan_destroy_fiber(f.shadow);)
+    munmap(resident_.slots, slots_bytes_);
     munmap(stacks_, resident_.threads * stack_bytes);
     munmap(dynamic_, dynamic_bytes_ + page);
   }
@@ -159,12 +161,11 @@ class Place {
  private:
   Resident resident_;
   std::vector<Fibre> fibres_;
-  std::vector<uint64_t> slots_;
   std::vector<char> signal_stack_;
   stack_t signal_stack_before_{};
   Range static_{};
   char *stacks_, *dynamic_;
-  size_t dynamic_bytes_;
+  size_t dynamic_bytes_, slots_bytes_;
 };
 
 bool refuse(Launch& launch, const char* message) {
