@@ -11,7 +11,11 @@ import numpy as np
 from otdist import _device
 from otdist._arrays import Array, Door
 from otdist.kernels import assignment_cuda
+from otdist.kernels.auction_cuda import Costs
+from otdist.kernels.copy_cuda import fill
 from otdist.kernels.device import Space
+from otdist.transport import _auction_device
+from otdist.transport._solution import Watch
 
 TOLERANCE = 1e-10
 
@@ -32,12 +36,13 @@ def assign(
     if n > m:
         problems = problems.swapaxes(1, 2)
     status, sign = space.flags, -1.0 if maximize else 1.0
+    whole = "float" not in str(given.dtype)
     if problems.dtype.kind in "iu":
         problems, sign = assignment_cuda.prepare(space, problems, sign, np.float64, status), 1.0
     if long <= assignment_cuda.MOST:
         cols = assignment_cuda.jonker_volgenant(space, problems, sign, TOLERANCE, status).cols
     else:
-        cols = assignment_cuda.large(space, problems, sign, TOLERANCE, status)
+        cols = _large(space, assignment_cuda.prepare(space, problems, sign, problems.dtype, status), whole)
     rows, cols = assignment_cuda.pairs_of(space, cols, long, turned=n > m)
 
     def judge(words: Array) -> None:
@@ -46,6 +51,19 @@ def assign(
 
     space.check(judge, given, lent)
     return door.leave(rows.reshape(shape)), door.leave(cols.reshape(shape))
+
+
+def _large(space: Space, problems: Any, whole: bool) -> Any:
+    """Columns of problems too large for a team, in turn. Waits for the device."""
+    count, n, _ = problems.shape
+    cols = np.full((count, n), -1)
+    for k in range(count):
+        outcome = _auction_device.solve(Costs(space, problems[k], None), Watch(), whole)
+        if outcome.unmatched < 0:
+            cols[k] = outcome.cols
+        else:
+            fill(space, space.flags, assignment_cuda.UNMATCHED)
+    return space.put(cols)
 
 
 def _costs(space: Space, given: Any, lent: Any) -> Any:
