@@ -175,11 +175,11 @@ __device__ __forceinline__ R kl_value(R p, R d, const Ratio<R>& r) {
 }
 
 // -------------------------------------------------------------------------------------------------------- formulas
-// A tag says: `term`; POWER, the exponent a of its affinity (-1: none); WIDE, whether float entries are computed in
-// double all the same; `reach`, the range of float arithmetic.
+// A tag says: `term`; `power`, the exponent a of its affinity (-1: none); WIDE, whether float entries are computed in
+// double all the same; AFFINE, whether it has an affinity; UNARY, that it has no q; `reach`, the range of float arithmetic.
 
 struct Tag {
-    static constexpr bool WIDE = false, AFFINE = false;
+    static constexpr bool WIDE = false, AFFINE = false, UNARY = false;
     __device__ __forceinline__ double power() const { return -1.0; }
     __device__ __forceinline__ int reach() const { return 60; }
 };
@@ -376,6 +376,7 @@ struct CrossEntropy : Tag {
 };
 
 struct Entropy : Tag {
+    static constexpr bool UNARY = true;
     double ceiling;
     __device__ __forceinline__ Entropy(double ceiling, double, int) : ceiling(ceiling) {}
     template <class R>

@@ -8,6 +8,7 @@
 #define INFINITY __int_as_float(0x7f800000)
 #endif
 
+#define NAN_VALUE __int_as_float(0x7fffffff)
 #define WARP 32
 #define ALL 0xffffffffu
 
@@ -306,6 +307,11 @@ __device__ __forceinline__ T warp_min(T x, unsigned mask = ALL, int width = WARP
         const T y = __shfl_xor_sync(mask, x, d);
         x = x < y ? x : y;
     }
+    return x;
+}
+
+__device__ __forceinline__ int warp_or(int x, unsigned mask = ALL, int width = WARP) {
+    for (int d = width / 2; d > 0; d /= 2) x |= __shfl_xor_sync(mask, x, d);
     return x;
 }
 

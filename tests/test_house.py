@@ -30,6 +30,7 @@ LAYERS = {
     "otdist._clouds": 2,
     "otdist._custom": 2,
     "otdist._evaluate": 2,
+    "otdist._evaluate_device": 2,
     "otdist._expression": 2,
     "otdist._line": 2,
     "otdist._matrix": 2,
