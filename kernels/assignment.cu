@@ -38,7 +38,7 @@ struct Rows {
 __device__ __forceinline__ long long even8(long long bytes) { return (bytes + 7) / 8 * 8; }
 
 template <int THREADS, int SLOTS, class Cost>
-__device__ void reduce_columns(Team<THREADS>& team, Registers<THREADS, SLOTS>& own, const Rows<Cost>& costs, const Matching& all, int n) {
+__device__ __forceinline__ void reduce_columns(Team<THREADS>& team, Registers<THREADS, SLOTS>& own, const Rows<Cost>& costs, const Matching& all, int n) {
   int first[SLOTS];
 #pragma unroll
   for (int k = 0; k < SLOTS; ++k) {
@@ -79,7 +79,7 @@ __device__ void reduce_columns(Team<THREADS>& team, Registers<THREADS, SLOTS>& o
 
 // The rows without a column, ascending, by the first warp; the number of them.
 template <int THREADS>
-__device__ int list_free(Team<THREADS>& team, const Matching& all, int n, int* free_rows, int* count) {
+__device__ __forceinline__ int list_free(Team<THREADS>& team, const Matching& all, int n, int* free_rows, int* count) {
   team.sync();
   if (team.rank < 32) {
     int found = 0;
@@ -101,7 +101,7 @@ __device__ int list_free(Team<THREADS>& team, const Matching& all, int n, int* f
 
 // One pass over the free rows; how many are left. At most 8 bids for each.
 template <int THREADS, int SLOTS, class Cost>
-__device__ int reduce_rows(Team<THREADS>& team, Registers<THREADS, SLOTS>& own, const Rows<Cost>& costs, const Matching& all, int* free_rows, int count) {
+__device__ __forceinline__ int reduce_rows(Team<THREADS>& team, Registers<THREADS, SLOTS>& own, const Rows<Cost>& costs, const Matching& all, int* free_rows, int count) {
   int at = 0, left = 0, bids = 8 * count, next = -1;
   while (at < count || next >= 0) {
     const int i = next >= 0 ? next : free_rows[at++];
@@ -138,14 +138,14 @@ __device__ int reduce_rows(Team<THREADS>& team, Registers<THREADS, SLOTS>& own, 
     if (!strict && all.row[j] >= 0 && two.value == one.value) j = (int)two.at;
     const int other = all.row[j];
     team.sync();
-    if (j % THREADS == team.rank) {
+    // selections, for a branch on k would put the registers into memory
 #pragma unroll
-      for (int k = 0; k < SLOTS; ++k) {
-        if (k == j / THREADS) {
-          own.own_row[k] = i;
-          if (strict) own.own_g[k] = lowered;
-        }
-      }
+    for (int k = 0; k < SLOTS; ++k) {
+      const bool here = j == team.rank + k * THREADS;
+      own.own_row[k] = here ? i : own.own_row[k];
+      own.own_g[k] = here && strict ? lowered : own.own_g[k];
+    }
+    if (j % THREADS == team.rank) {
       if (strict) all.g[j] = lowered;
       all.row[j] = i;
       all.col[i] = j;

@@ -26,11 +26,10 @@ struct Bidders {
   int *now, *next, *unread;                  // lists (n)
   int* counters;
   double eps, slack, reach;
-  int round;
 };
 
 // A warp bids for row i from its cache, or notes that it must be read.
-__device__ void bid(const Bidders& all, int i, int* status) {
+__device__ __forceinline__ void bid(const Bidders& all, int i, int round, int* status) {
   const int lane = (int)threadIdx.x % 32;
   const int j = all.columns[(long long)i * KEPT + lane];
   const double cost = all.cache[(long long)i * KEPT + lane], price = all.p[j];
@@ -66,12 +65,12 @@ __device__ void bid(const Bidders& all, int i, int* status) {
   all.target[i] = j;
   all.paid[i] = cost;
   const unsigned long long size = __float_as_uint((float)raise) >> 7;
-  atomicMax(&all.best[j], ((unsigned long long)all.round << 48) | (size << 24) | (unsigned long long)i);
+  atomicMax(&all.best[j], ((unsigned long long)round << 48) | (size << 24) | (unsigned long long)i);
 }
 
 // A block reads row i: its KEPT least c_ij + p_j and the next value, ties by the index. `room` (THREADS), `found` (COLLECTED).
 template <int THREADS, class Costs>
-__device__ void read_row(const Bidders& all, const Costs& costs, int m, int i, Team<THREADS>& team, double* room, Least* found, int* count) {
+__device__ __forceinline__ void read_row(const Bidders& all, const Costs& costs, int m, int i, Team<THREADS>& team, double* room, Least* found, int* count) {
   const auto row = costs.row(i);
   double least = infinity();
 #pragma unroll 4
@@ -170,7 +169,7 @@ __device__ __forceinline__ void settle(const Bidders& all, int i) {
   double *p, double *cache, double *bound, double *paid, double *offer, int *columns, int *col, int *row, int *target,               \
       unsigned long long *best, int *now, int *next, int *unread, int *counters, double eps, double slack, double reach, int round
 #define AS_BIDDERS \
-  { p, cache, bound, paid, offer, columns, col, row, target, best, now, next, unread, counters, eps, slack, reach, round }
+  { p, cache, bound, paid, offer, columns, col, row, target, best, now, next, unread, counters, eps, slack, reach }
 
 // A round is three launches: bids, readings, settling. Numbers of rows are read on the device.
 __global__ void __launch_bounds__(256) bids(BIDDERS, int* status) {
@@ -180,7 +179,7 @@ __global__ void __launch_bounds__(256) bids(BIDDERS, int* status) {
     counters[1] = 0;
     counters[3] += count;
   }
-  for (int e = (int)(blockIdx.x * 256 + threadIdx.x) / 32; e < count; e += (int)gridDim.x * 8) bid(all, now[e], status);
+  for (int e = (int)(blockIdx.x * 256 + threadIdx.x) / 32; e < count; e += (int)gridDim.x * 8) bid(all, now[e], round, status);
 }
 
 template <class Kind>
@@ -215,7 +214,7 @@ few_bidders(const typename Kind::Entry* __restrict__ first, const double* __rest
   __shared__ double room[256];
   __shared__ Least found[COLLECTED];
   __shared__ int count;
-  Bidders all = AS_BIDDERS;
+  const Bidders all = AS_BIDDERS;
   const Kind costs(first, second, d, power, m);
   Team<256> team(slots);
   for (int r = 0; r < rounds; ++r) {
@@ -229,7 +228,7 @@ few_bidders(const typename Kind::Entry* __restrict__ first, const double* __rest
       counters[3] += rows;
     }
     __syncthreads();
-    for (int e = team.rank / 32; e < rows; e += 8) bid(all, all.now[e], status);
+    for (int e = team.rank / 32; e < rows; e += 8) bid(all, now[e], round + r, status);
     __syncthreads();
     const int reads = counters[2];
     for (int e = 0; e < reads; ++e) read_row<256>(all, costs, m, all.unread[e], team, room, found, &count);
@@ -243,7 +242,6 @@ few_bidders(const typename Kind::Entry* __restrict__ first, const double* __rest
       counters[2] = 0;
       counters[0] = left;
     }
-    ++all.round;
   }
 }
 

@@ -16,7 +16,14 @@ __device__ __forceinline__ Sum lane_total(Sum x) {
   return x;
 }
 
-// slopes[row, k] of the sorted points x against y, without the distance's sign convention of a side: call it with x and y exchanged
+// What pulls in the part of the levels of y_j that lies between two levels.
+template <int KIND, class Levels>
+__device__ __forceinline__ double cell(const Levels& G, int j, Level bottom, Level top, double gap, double p) {
+  const Level end = lesser(G(j), top), begin = j ? greater(G(j - 1), bottom) : bottom;
+  return before(begin, end) ? real(minus(end, begin)) * pull<KIND>(gap, p) : 0.0;
+}
+
+// slopes[row, k] of the sorted points x against y; with the sides exchanged,
 // for those of y. scales: one over the distance, in units of the coordinates times `units`.
 template <class Item, class Kind, int KIND, bool EQUAL>
 __global__ void __launch_bounds__(256)
@@ -46,14 +53,10 @@ slopes_of(const Item* __restrict__ x, long long x_row, int n, const Item* __rest
       to = levels_before(G, m - 1, high, false);
     }
   }
-  const auto cell = [&](int j, Level bottom, Level top, double u) {
-    const Level end = lesser(G(j), top), begin = j ? greater(G(j - 1), bottom) : bottom;
-    return before(begin, end) ? real(minus(end, begin)) * pull<KIND>(gap(u, value(y[j])), p) : 0.0;
-  };
   double slope = 0.0;
   const bool wide = to - from >= LONG;
   if (!wide)
-    for (int j = from; j <= to; ++j) slope += cell(j, low, high, at);
+    for (int j = from; j <= to; ++j) slope += cell<KIND>(G, j, low, high, gap(at, value(y[j])), p);
   for (unsigned left = __ballot_sync(FULL_WARP, wide); left; left &= left - 1) {
     const int lane = __ffs((int)left) - 1;
     const int begin = __shfl_sync(FULL_WARP, from, lane), end = __shfl_sync(FULL_WARP, to, lane);
@@ -61,7 +64,7 @@ slopes_of(const Item* __restrict__ x, long long x_row, int n, const Item* __rest
     const Level top = {__shfl_sync(FULL_WARP, high.x, lane), __shfl_sync(FULL_WARP, high.y, lane)};
     const double u = __shfl_sync(FULL_WARP, at, lane);
     double part = 0.0;
-    for (int j = begin + (int)threadIdx.x % 32; j <= end; j += 32) part += cell(j, bottom, top, u);
+    for (int j = begin + (int)threadIdx.x % 32; j <= end; j += 32) part += cell<KIND>(G, j, bottom, top, gap(u, value(y[j])), p);
     part = lane_total(part);
     if ((int)threadIdx.x % 32 == lane) slope = part;
   }

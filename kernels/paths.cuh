@@ -54,7 +54,8 @@ struct Matching {
 // Match the free row `start`; the number of columns of its tree, less 1 and negated if no free column is in reach.
 // costs(i, j) in float64. All threads of the team call it with the same arguments, after a sync.
 template <int THREADS, class Columns, class Costs>
-__device__ int shortest_path(Team<THREADS>& team, Columns& own, const Costs& costs, const Matching& all, int start) {
+__device__ __forceinline__ int shortest_path(Team<THREADS>& team, Columns& own, const Costs& costs, const Matching& all, int start) {
+#pragma unroll
   for (int k = 0; k < own.slots(all.m); ++k) {
     own.distance(k) = infinity();
     own.clear(k);
