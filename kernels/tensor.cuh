@@ -16,7 +16,7 @@
 //   void step(int slot, int j, float dot, const float (&v)[max(COLUMNS, 1)])
 // `step` sees every column j once for each of the thread's rows, slot 0 to 3: row `tensor_row(row0, slot)`, which may
 // lie beyond the last one (its products are 0). The four lanes of a quad share their rows: merge with `quad_sum`,
-// `quad_max` or `quad_merge` when the sweep is over. Which columns a thread sees, and in which order, depends on nothing but the
+// `quad_max` or `quad_merge` when the sweep is over. Which columns a thread sees, in which order, depends only on the
 // sizes, so sums are the same at every run. See `TensorStore` below for an example.
 #pragma once
 #include "vecmath.cuh"
@@ -35,19 +35,16 @@ __device__ __forceinline__ void mma_16816(float (&c)[4], const u32 (&a)[4], u32 
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 #else
-    const int lane = threadIdx.x & 31, g = lane >> 2, q = lane & 3;
-    auto half = [](u64 x, int at) { return widen(float16{(unsigned short)(x >> 16 * at)}); };
-    const u64 low = a[0] | (u64)a[2] << 32, high = a[1] | (u64)a[3] << 32, right = b0 | (u64)b1 << 32;
-    for (int t = 0; t < 4; t++) {
-        const u64 x = __shfl_sync(ALL, low, g * 4 + t), y = __shfl_sync(ALL, high, g * 4 + t);
-        for (int e = 0; e < 2; e++) {
-            const u64 z = __shfl_sync(ALL, right, (q * 2 + e) * 4 + t);
-            for (int k = 0; k < 4; k++) {
-                c[e] += half(x, k) * half(z, k);
-                c[2 + e] += half(y, k) * half(z, k);
-            }
-        }
-    }
+    struct Fragment {
+        u32 a[4], b[2];
+    };
+    const auto all = emulator::gather(ALL, Fragment{{a[0], a[1], a[2], a[3]}, {b0, b1}});
+    const int lane = emulator::lane(), g = lane >> 2, q = lane & 3;
+    auto part = [](u32 x, int at) { return widen(float16{(unsigned short)(x >> 16 * at)}); };
+    for (int e = 0; e < 4; e++)
+        for (int k = 0; k < 16; k++)
+            c[e] += part(all[g * 4 + k % 8 / 2].a[k / 8 * 2 + e / 2], k % 2) *
+                    part(all[(q * 2 + e % 2) * 4 + k % 8 / 2].b[k / 8], k % 2);
 #endif
 }
 
@@ -58,11 +55,13 @@ __device__ __forceinline__ void mma_884(double (&c)[2], double a, double b) {
                  : "+d"(c[0]), "+d"(c[1])
                  : "d"(a), "d"(b));
 #else
-    const int lane = threadIdx.x & 31, g = lane >> 2, q = lane & 3;
-    for (int t = 0; t < 4; t++) {
-        const double x = __shfl_sync(ALL, a, g * 4 + t);
-        for (int e = 0; e < 2; e++) c[e] = fma(x, __shfl_sync(ALL, b, (q * 2 + e) * 4 + t), c[e]);
-    }
+    struct Fragment {
+        double a, b;
+    };
+    const auto all = emulator::gather(ALL, Fragment{a, b});
+    const int lane = emulator::lane(), g = lane >> 2, q = lane & 3;
+    for (int e = 0; e < 2; e++)
+        for (int k = 0; k < 4; k++) c[e] = fma(all[g * 4 + k].a, all[(q * 2 + e) * 4 + k].b, c[e]);
 #endif
 }
 
@@ -76,11 +75,9 @@ __device__ __forceinline__ void load_matrices(u32 (&r)[4], const void* row) {
                  : "r"(at)
                  : "memory");
 #else
-    const int lane = threadIdx.x & 31;
-    for (int i = 0; i < 4; i++) {
-        const u64 at = __shfl_sync(ALL, (u64)(size_t)row, i * 8 + (lane >> 2));
-        memcpy(&r[i], (const char*)(size_t)at + 4 * (lane & 3), 4);
-    }
+    const auto all = emulator::gather(ALL, row);
+    const int lane = emulator::lane();
+    for (int i = 0; i < 4; i++) r[i] = ((const u32*)all[i * 8 + (lane >> 2)])[lane & 3];
 #endif
 }
 
@@ -90,8 +87,7 @@ __device__ __forceinline__ void copy16_async(void* to, const void* from, bool wa
     const u32 at = (u32)__cvta_generic_to_shared(to);
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from), "r"(wanted ? 16 : 0) : "memory");
 #else
-    if (wanted) memcpy(to, from, 16);
-    else memset(to, 0, 16);
+    for (int i = 0; i < 4; i++) ((u32*)to)[i] = wanted ? ((const u32*)from)[i] : 0u;
 #endif
 }
 
@@ -100,8 +96,7 @@ __device__ __forceinline__ void copy4_async(void* to, const void* from, bool wan
     const u32 at = (u32)__cvta_generic_to_shared(to);
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(at), "l"(from), "r"(wanted ? 4 : 0) : "memory");
 #else
-    if (wanted) memcpy(to, from, 4);
-    else memset(to, 0, 4);
+    *(u32*)to = wanted ? *(const u32*)from : 0u;
 #endif
 }
 
@@ -177,7 +172,7 @@ __device__ void tensor_sweep(const Halves& x, const Halves& y, int row0, int j0,
                 const bool in = first + row < last && k < width;
                 const float16* table = part == 0 ? from.high : from.low;
                 copy16_async(to + part * bytes + slab_offset(row, c & 3),
-                             table + (in ? (size_t)(first + row) * width + k : 0), in);
+                             table + (in ? (i64)(first + row) * width + k : 0), in);
             }
     };
     auto load = [&](int tile, int slab, int stage) {

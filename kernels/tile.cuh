@@ -16,7 +16,7 @@
 // A policy is one as in ``tensor.cuh``, without columns of its own:
 //   void step(int slot, i64 j, Total sum)                     every column once for each row of the thread
 // where slot 0 ... R - 1 is row `tile_row<Real>(row0, slot)`, which may lie beyond the last. Half a warp (16 lanes)
-// shares its rows: merge with `warp_sum(v, ALL, 16)` and its like. The order of all sums depends on nothing but the sizes.
+// shares its rows: merge with `warp_sum(v, ALL, 16)` and its like. The order of all sums depends only on the sizes.
 //
 // LONG: float32 sums of 32 bins are added with what their roundings lost, so that errors do not grow with the bins.
 #pragma once
@@ -73,6 +73,7 @@ __device__ void tile_sweep(const typename T::Cost& cost, const Sheet<typename T:
     typedef typename T::Real Real;
     typedef typename T::Entry Entry;
     constexpr int R = T::R, C = T::C, V = T::V, SLAB = T::SLAB, PLANES = T::PLANES, PACKS = SLAB / V;
+    constexpr int UNROLL = sizeof(Real) * PLANES > 4 ? 1 : 2;  // more would spill
     const int t = threadIdx.x, across = t & 15, down = t >> 4;
     const int slabs = (bins + SLAB - 1) / SLAB;
     const bool once = slabs == 1;  // the rows stay where they are
@@ -145,7 +146,7 @@ __device__ void tile_sweep(const typename T::Cost& cost, const Sheet<typename T:
             const Real* const a = room + (once ? 0 : stage) * T::STAGE;
             const Real* const b = room + stage * T::STAGE + PLANES * SLAB * T::ROWS;
             const int count = bins - slab * SLAB < SLAB ? bins - slab * SLAB : SLAB;
-#pragma unroll 2
+#pragma unroll UNROLL
             for (int k = 0; k < count; k++) {
                 Real p[R][PLANES], q[C][PLANES];
 #pragma unroll

@@ -25,6 +25,7 @@ _HOMES = (
     | dict.fromkeys(_KERNELS, "otdist.rkhs")
     | dict.fromkeys(_SAMPLES, "otdist.discrepancy")
     | {
+        "deferred_checks": "otdist.kernels.device",
         "Generator": "otdist.catalogue",
         "TestResult": "otdist._results",
         "energy_test": "otdist.twosample",
@@ -73,6 +74,7 @@ __all__ = [
     "bhattacharyya",
     "chi2",
     "cross_entropy",
+    "deferred_checks",
     "emd",
     "energy_distance",
     "energy_test",
@@ -131,6 +133,7 @@ if TYPE_CHECKING:
         tsallis,
         tv,
     )
+    from otdist.kernels.device import deferred_checks
     from otdist.rkhs import IMQ, Constant, Energy, Gaussian, Laplacian, Linear, Matern, Polynomial, RationalQuadratic
     from otdist.transport.debiased import sinkhorn_divergence
     from otdist.transport.entropic import sinkhorn

@@ -49,13 +49,18 @@ def median(x: Array, y: Array, cost: str, root: bool) -> float:
     return math.sqrt(unit) * middle ** (power / 2.0) if root else unit * float(np.power(middle, power))
 
 
-def scott(x: Array, y: Array, cost: str, root: bool) -> float:
-    """Scott's rule for the pooled sample."""
+def need_length(cost: str, root: bool) -> None:
+    """Scott's rule gives a length."""
     if (cost, root) not in (("sqeuclidean", True), ("euclidean", False), ("cityblock", False)):
         raise ValueError(
             f'bandwidth: found "scott" for a kernel of the cost {cost!r}, whose bandwidth is no length; give a number '
             f'or "median"'
         )
+
+
+def scott(x: Array, y: Array, cost: str, root: bool) -> float:
+    """Scott's rule for the pooled sample."""
+    need_length(cost, root)
     n, m = len(x), len(y)
     centre = x[0].astype(np.float64)
     one, two = x - centre, y - centre

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from otdist._arrays import Array, enter
+from otdist._arrays import Array, enter_host
 from otdist._evaluate import Options, Outcome, Rows, as_rows, histograms, leave
 from otdist.catalogue import Generator
 
@@ -20,7 +20,7 @@ def evaluate_generator(
     """Value of the f-divergence, and its gradients with respect to the arrays that are `wanted`."""
     if any(wanted) and generator.df is None:
         raise ValueError(f"f: found generator {generator.name!r} without df; a gradient needs its derivative")
-    door, hosts = enter(**arrays)
+    door, hosts = enter_host(**arrays)
     paired, batch = as_rows(dict(zip(arrays, hosts, strict=True)), options.axis)
     measures = [histograms(r, options, door).astype(np.float64, copy=False) for r in paired]
     n, k = len(paired[0].index), paired[0].data.shape[1]

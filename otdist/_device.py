@@ -79,9 +79,9 @@ def leave(door: Any, a: Any) -> Any:
     narrow = door.dtype == "bfloat16"
     if a.dtype.kind == "f" or a.dtype == device.BFLOAT16:
         return space.owned(space.cast(a, device.BFLOAT16 if narrow else door.dtype), bfloat16=narrow)
-    whole = np.dtype(np.int64)
+    whole = "int64"
     if door.library == "jax" and not sys.modules["jax"].config.jax_enable_x64:
-        whole = np.dtype(np.int32)
+        whole = "int32"
     return space.owned(space.cast(a, whole))
 
 

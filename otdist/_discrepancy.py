@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -43,17 +43,17 @@ Core = tuple[Array, Array | None, Array | None]
 
 def resolved(kernel: Any, bandwidth: Any, pair: Pair) -> list[Kernel]:
     """The kernel of a call: one for all elements of the batch, or one for each, where its bandwidth depends on them."""
-    any_ = _one(kernel, 1.0, pair.x, pair.y)
+    any_ = one(kernel, 1.0, pair.x, pair.y)
     refuse_zero_vectors(any_, x=pair.x, y=pair.y)
-    first = _one(kernel, bandwidth, pair.x, pair.y)
-    given = any_ == _one(kernel, 2.0, pair.x, pair.y)
+    first = one(kernel, bandwidth, pair.x, pair.y)
+    given = any_ == one(kernel, 2.0, pair.x, pair.y)
     if not isinstance(bandwidth, str) or math.prod(pair.batch) <= 1 or given:
         return [first]
     X, Y = pair.problems()
-    return [_one(kernel, bandwidth, x, y) for x, y in zip(X, Y, strict=True)]
+    return [one(kernel, bandwidth, x, y) for x, y in zip(X, Y, strict=True)]
 
 
-def _one(kernel: Any, bandwidth: Any, x: Array, y: Array) -> Kernel:
+def one(kernel: Any, bandwidth: Any, x: Array, y: Array) -> Kernel:
     """Resolved on the first element of a batch (of an empty one, on a point)."""
     sides = [a[(0,) * (a.ndim - 2)] if a.size else np.zeros((1, a.shape[-1])) for a in (x, y)]
     return resolve(kernel, bandwidth, *sides)
@@ -68,9 +68,7 @@ def estimate(
     wanted: tuple[bool, ...] = NOTHING,
 ) -> Estimate:
     """The value, and the gradients of its sum over the batch with respect to the `wanted` of ARGUMENTS."""
-    for name, want, argument in zip(ARGUMENTS[2:], wanted[2:], (pair.x_weights, pair.y_weights), strict=True):
-        if want and argument is None:
-            raise ValueError(f"{name}: found None; pass the weights to differentiate with respect to them")
+    need_weights(pair, wanted)
     with np.errstate(over="ignore", invalid="ignore"):  # found below
         if len(kernels) == 1:
             parts = [_core(kernels[0], pair, estimator, block_size, wanted)]
@@ -83,23 +81,40 @@ def estimate(
             None if column[0] is None else np.concatenate(column) for column in list(zip(*parts, strict=True))[1:]
         )
     if not np.isfinite(value).all():
-        raise ValueError(
-            "x and y: found samples or a bandwidth whose kernel leaves the range of float64; divide both samples (and "
-            "the bandwidth) by a common factor"
-        )
+        refuse_overflow()
     if not squared:
-        negative = value < 0
-        if negative.any():
-            raise ValueError(
-                f"squared: found False for an {estimator} estimate of {value[negative][0]:.6g}, which has no root; "
-                f'pass squared=True (estimates without bias may be negative) or estimator="biased"'
-            )
+        refuse_negative(estimator, value)
         value = np.sqrt(value)
         with np.errstate(divide="ignore"):
             chain = np.where(value > 0, 0.5 / value, 0.0)
         by_points = None if by_points is None else by_points * chain[:, None, None]
         by_weights = None if by_weights is None else by_weights * chain[:, None]
     return Estimate(value.reshape(pair.batch), _shaped(pair, by_points, by_weights, wanted))
+
+
+def need_weights(pair: Pair, wanted: tuple[bool, ...]) -> None:
+    """Weights are differentiated only where they were given."""
+    for name, want, argument in zip(ARGUMENTS[2:], wanted[2:], (pair.x_weights, pair.y_weights), strict=True):
+        if want and argument is None:
+            raise ValueError(f"{name}: found None; pass the weights to differentiate with respect to them")
+
+
+def refuse_overflow() -> NoReturn:
+    """A value is not finite."""
+    raise ValueError(
+        "x and y: found samples or a bandwidth whose kernel leaves the range of float64; divide both samples (and "
+        "the bandwidth) by a common factor"
+    )
+
+
+def refuse_negative(estimator: str, value: Array) -> None:
+    """Negative values have no root."""
+    negative = value < 0
+    if negative.any():
+        raise ValueError(
+            f"squared: found False for an {estimator} estimate of {value[negative][0]:.6g}, which has no root; "
+            f'pass squared=True (estimates without bias may be negative) or estimator="biased"'
+        )
 
 
 def _core(kernel: Kernel, pair: Pair, estimator: str, block_size: int | None, wanted: tuple[bool, ...]) -> Core:
@@ -120,7 +135,7 @@ def by_sorting(kernel: Kernel, pair: Pair, unbiased: bool, wanted: tuple[bool, .
     """The same in O(N log N), for the kernels of one coordinate that have such a way; None for the others."""
     if pair.d != 1:
         return None
-    _enough(pair, unbiased)
+    enough(pair, unbiased)
     X, Y = (a[:, :, 0] for a in pair.problems())
     n = pair.n
     w = pair.pooled_weights()
@@ -141,9 +156,15 @@ def by_sorting(kernel: Kernel, pair: Pair, unbiased: bool, wanted: tuple[bool, .
     return found.value, by_points, None if ga is None or gb is None else np.concatenate([ga, gb], axis=1)
 
 
-def _enough(pair: Pair, unbiased: bool) -> None:
+def enough(pair: Pair, unbiased: bool) -> None:
+    """An estimate without bias needs two points of each sample."""
     if unbiased and min(pair.n, pair.m) < 2:
         raise ValueError(f'estimator: found "unbiased" for n = {pair.n} and m = {pair.m} points; it needs two of each')
+
+
+def refuse_one_point(name: str) -> NoReturn:
+    """All weight lies on one point."""
+    raise ValueError(f'{name}: found all weight on one point; "unbiased" needs weight on two or more')
 
 
 def _spread(w: Array, n: int) -> Array:
@@ -151,7 +172,7 @@ def _spread(w: Array, n: int) -> Array:
     squares = np.stack([np.sum(w[:, :n] ** 2, axis=1), np.sum(w[:, n:] ** 2, axis=1)], axis=1)
     for side, name in enumerate(ARGUMENTS[2:]):
         if np.any(squares[:, side] > 1.0 - 1e-12):
-            raise ValueError(f'{name}: found all weight on one point; "unbiased" needs weight on two or more')
+            refuse_one_point(name)
     return squares
 
 
@@ -180,7 +201,7 @@ def _floats(kernel: Kernel, pair: Pair, pairs: int) -> Any:
 def _quadratic(kernel: Kernel, pair: Pair, unbiased: bool, wanted: tuple[bool, ...]) -> Core:
     """Biased or unbiased estimates (P,), gradients in the points (P, N, d) and in the weights (P, N)."""
     n, m, N = pair.n, pair.m, pair.n + pair.m
-    _enough(pair, unbiased)
+    enough(pair, unbiased)
     X, Y = pair.problems()
     weights = pair.pooled_weights()
     points, own = any(wanted[:2]), any(wanted[2:])
@@ -224,10 +245,15 @@ def _refuse_far(X: Array, Y: Array, value: Array, size: Array) -> None:
     spread = sum(np.mean(np.sum((a - centre[:, None]) ** 2, axis=2), axis=1) for a in (X, Y))
     far = drowned & (np.sum(centre**2, axis=1) > 1e4 * spread) & (spread > 0)
     if far.any():
-        raise ValueError(
-            "x and y: found samples far from the origin, where a kernel of inner products loses what they differ by in "
-            "rounding; subtract a common centre from both"
-        )
+        refuse_far()
+
+
+def refuse_far() -> NoReturn:
+    """Samples that an inner product cannot tell apart."""
+    raise ValueError(
+        "x and y: found samples far from the origin, where a kernel of inner products loses what they differ by in "
+        "rounding; subtract a common centre from both"
+    )
 
 
 Form = tuple[Array, Array | None, Array | None, Array]
@@ -296,7 +322,8 @@ def _weighted(
     return value, q.gradient, by_weights, size
 
 
-def _halves(kernel: Kernel, pair: Pair, name: str) -> None:
+def halves(pair: Pair, name: str) -> None:
+    """Estimators of pairs and blocks: n = m, no weights."""
     if pair.n != pair.m or pair.n < 2:
         raise ValueError(f'estimator: found "{name}" for n = {pair.n} and m = {pair.m} points; it needs n = m >= 2')
     if pair.x_weights is not None or pair.y_weights is not None:
@@ -306,7 +333,7 @@ def _halves(kernel: Kernel, pair: Pair, name: str) -> None:
 
 def _linear(kernel: Kernel, pair: Pair, points: bool) -> tuple[Array, Array | None]:
     """Mean of h over disjoint pairs: k(x1, x2) + k(y1, y2) − k(x1, y2) − k(x2, y1)."""
-    _halves(kernel, pair, "linear")
+    halves(pair, "linear")
     X, Y = pair.problems()
     count, tag = pair.n // 2, kernel.tag(pair.d)
     used = 2 * count
@@ -331,13 +358,19 @@ def _linear(kernel: Kernel, pair: Pair, points: bool) -> tuple[Array, Array | No
     return value, gradient
 
 
-def _block(kernel: Kernel, pair: Pair, size: int | None, points: bool) -> tuple[Array, Array | None]:
-    """Mean of the unbiased estimates of consecutive blocks of points."""
-    _halves(kernel, pair, "block")
-    n, d = pair.n, pair.d
+def block_length(n: int, size: int | None) -> int:
+    """Points of a block."""
     size = max(2, math.isqrt(n)) if size is None else size
     if not 2 <= size <= n:
         raise ValueError(f"block_size: found {size}; give 2 to n = {n}")
+    return size
+
+
+def _block(kernel: Kernel, pair: Pair, size: int | None, points: bool) -> tuple[Array, Array | None]:
+    """Mean of the unbiased estimates of consecutive blocks of points."""
+    halves(pair, "block")
+    n, d = pair.n, pair.d
+    size = block_length(n, size)
     count = n // size
     X, Y = (a[:, : count * size].reshape(-1, size, d) for a in pair.problems())
     tag, a = kernel.tag(d), 1.0 / size

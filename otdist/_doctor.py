@@ -3,7 +3,9 @@
 import json
 import os
 import platform
+import sys
 import tempfile
+import warnings
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ def run(*, as_json: bool) -> int:
         "processor": _processor(problems),
         "threads": _threads(problems),
         "blas": _blas(),
-        "gpu": _gpu(),
+        "gpu": _gpu(problems),
         "cache": _cache(problems),
     }
     report["problems"] = problems
@@ -136,18 +138,57 @@ def _blas() -> dict[str, Any]:
     }
 
 
-def _gpu() -> dict[str, Any]:
+def _gpu(problems: list[dict[str, str]]) -> dict[str, Any]:
+    """What the GPU lane finds: no GPU, or no CuPy, is nothing to repair; one without the other working is."""
     driver = Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidia0").exists()
-    devices: list[str] = []
-    if _cupys():
-        try:
-            import cupy
+    report: dict[str, Any] = {"nvidia driver": driver, "devices": []}
+    if not _cupys() and "cupy" not in sys.modules:
+        hint = "; pip install 'otdist[cuda12]' or 'otdist[cuda13]' to compute on it" if driver else ""
+        return report | {"cupy": f"not installed{hint}"}
+    from otdist.kernels import device
 
-            for number in range(cupy.cuda.runtime.getDeviceCount()):
-                devices.append(cupy.cuda.runtime.getDeviceProperties(number)["name"].decode())
-        except Exception as error:  # CuPy raises many types where CUDA is absent or broken; none of them matters here
-            return {"nvidia driver": driver, "devices": [], "cupy": str(error).splitlines()[0][:120]}
-    return {"nvidia driver": driver, "devices": devices}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            runtime = device.cupy().cuda.runtime
+            count = runtime.getDeviceCount()
+    except ImportError as error:
+        what = _first_line(error.__cause__ or error)
+        problems.append({"what": f"CuPy does not load: {what}", "remedy": "reinstall the CuPy of your CUDA version"})
+        return report | {"cupy": what}
+    except Exception as error:  # CuPy raises many types where CUDA is absent or broken
+        if driver:
+            remedy = "bring driver and CuPy to one version of CUDA: nvidia-smi shows the driver's"
+            problems.append({"what": f"CuPy finds no GPU: {_first_line(error)}", "remedy": remedy})
+        return report | {"cupy": _first_line(error)}
+    for number in range(count):
+        found = runtime.getDeviceProperties(number)
+        gibibytes = found["totalGlobalMem"] / 2**30 if "totalGlobalMem" in found else 0.0
+        name = f"{found['name'].decode()}, sm_{found['major']}{found['minor']}, {gibibytes:.0f} GiB"
+        report["devices"].append(name)
+        if (found["major"], found["minor"]) < (7, 0):
+            problems.append(
+                {"what": f"{name}: too old for the kernels", "remedy": "use a GPU of capability 7.0 or later"}
+            )
+    if count:
+        report["kernels compile"] = _compiles(problems)
+    return report
+
+
+def _compiles(problems: list[dict[str, str]]) -> bool:
+    from otdist.kernels import device
+
+    try:
+        space = device.Space(device.CupyMemory(0))
+        return bool(space.host(space.full((4,), 1.0, "float32")).sum() == 4.0)
+    except Exception as error:  # whatever breaks them is what the reader is looking for
+        remedy = "pip install --force-reinstall the CuPy of your CUDA version, with nvidia-cuda-nvrtc"
+        problems.append({"what": f"CUDA kernels do not compile or run: {_first_line(error)}", "remedy": remedy})
+        return False
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]
 
 
 def _cache(problems: list[dict[str, str]]) -> dict[str, Any]:

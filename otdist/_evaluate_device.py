@@ -58,7 +58,9 @@ def evaluate_device(
     return door.leave(value), tuple(made)
 
 
-def _launch(space: Any, plan: Plan, door: Door, options: Any, p: Any, q: Any, where: Any, words: Any, *out: Any) -> None:
+def _launch(
+    space: Any, plan: Plan, door: Door, options: Any, p: Any, q: Any, where: Any, words: Any, *out: Any
+) -> None:
     if options.from_logits:
         if type(plan.tag).__name__ == "Pearson":  # whose quotient overflows where its exponential form does not
             from otdist.kernels.terms import alpha_tag

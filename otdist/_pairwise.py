@@ -76,7 +76,12 @@ def pairwise(
         matrix = np.empty(shape, sparse.dtype) if target is None else target
         sparse.write(0, sparse.rows, matrix)
         return matrix if target is None else out
-    door, sides, batch = _sides(X, Y)
+    door, arrays, batch = _entered(X, Y)
+    if door.space is not None:
+        from otdist import _pairwise_device
+
+        return _pairwise_device.pairwise(chosen, door, arrays, batch, shared, out, memory_limit and workspace)
+    sides = _sides(arrays)
     shape = (*batch, *(s.original.shape[-2] for s in sides))
     target = _target(out, shape, door)
     direct = target is not None and target.dtype == door.compute and not any(_overlap(target, s) for s in sides)
@@ -142,9 +147,14 @@ def nearest(
         values, indices = np.empty((sparse.rows, count), sparse.dtype), np.empty((sparse.rows, count), np.int64)
         least(sparse, values, indices)
         return values, indices
-    door, sides, batch = _sides(X, Y)
-    n, m = (s.original.shape[-2] for s in sides)
+    door, arrays, batch = _entered(X, Y)
+    n, m = (next(iter(arrays.values())).shape[-2], arrays["Y"].shape[-2])
     count = _count(k, m)
+    if door.space is not None:
+        from otdist import _pairwise_device
+
+        return _pairwise_device.nearest(chosen, door, arrays, batch, shared, count, memory_limit and workspace)
+    sides = _sides(arrays)
     values, indices = np.empty((*batch, n, count), door.compute), np.empty((*batch, n, count), np.int64)
     for at, problem in _problems(chosen, sides, batch, shared, door, workspace):
         least(problem, values[at], indices[at])
@@ -170,7 +180,8 @@ def _metric(metric: object, options: dict[str, Any]) -> Plan | Generator:
     return plan(metric, options)  # type: ignore[arg-type]
 
 
-def _sides(X: Any, Y: Any) -> tuple[Door, list[Rows], tuple[int, ...]]:
+def _entered(X: Any, Y: Any) -> tuple[Door, dict[str, Array], tuple[int, ...]]:
+    """The arrays at hand, by name, and the batch that they make; only X if Y is None."""
     arrays = {"X": X} if Y is None else {"X": X, "Y": Y}
     door, hosts = enter(**arrays)
     for name, a in zip(arrays, hosts, strict=True):
@@ -181,13 +192,20 @@ def _sides(X: Any, Y: Any) -> tuple[Door, list[Rows], tuple[int, ...]]:
     bins = [a.shape[-1] for a in hosts]
     if bins[0] != bins[-1]:
         raise ValueError(f"Y: found {bins[-1]} bins, but X has {bins[0]}; both need the same bins along the last axis")
-    sides = [as_rows({name: a}, -1)[0][0] for name, a in zip(arrays, hosts, strict=True)]
+    if bins[0] == 0:
+        raise ValueError("X: found 0 bins along axis -1; a histogram needs at least one bin")
     try:
         batch = np.broadcast_shapes(*(a.shape[:-2] for a in hosts))
     except ValueError:
         shapes = " and ".join(f"{name} {a.shape}" for name, a in zip(arrays, hosts, strict=True))
         raise ValueError(f"X and Y: found shapes {shapes}; batch dimensions must broadcast") from None
-    return door, sides * 2 if Y is None else sides, batch
+    return door, dict(zip(arrays, hosts, strict=True)), batch
+
+
+def _sides(arrays: dict[str, Array]) -> list[Rows]:
+    """Both sides as rows: twice the same if there is but one."""
+    sides = [as_rows({name: a}, -1)[0][0] for name, a in arrays.items()]
+    return sides * 2 if len(sides) == 1 else sides
 
 
 def _problems(

@@ -20,7 +20,8 @@ import numpy as np
 
 from otdist._arrays import Array
 from otdist._results import TestResult
-from otdist.rkhs import Kernel, Product, Sum
+from otdist._samples import refuse_zero_vectors
+from otdist.rkhs import Kernel, Product, Sum, resolve
 
 if TYPE_CHECKING:
     from otdist.kernels.permute import Forms
@@ -36,6 +37,23 @@ class Samples(NamedTuple):
     m: int
     permutations: int
     generator: np.random.Generator
+
+    @property
+    def d(self) -> int:
+        return int(self.pool.shape[1])
+
+    def rows(self, chosen: Array | None, needed: bool) -> Array:
+        """Those points of the pool (by default all), of which more than their shape may be `needed`."""
+        return self.pool if chosen is None else self.pool[chosen]
+
+    def resolve(self, base: Kernel, bandwidth: Any, pool: Array) -> Kernel:
+        """The kernel with its bandwidths filled in from the points `pool`."""
+        half = len(pool) // 2
+        return resolve(base, bandwidth, pool[:half], pool[half:])
+
+    def refuse_zero_vectors(self, base: Kernel) -> None:
+        """Where the kernel looks at cosines."""
+        refuse_zero_vectors(base, x=self.pool[: self.n], y=self.pool[self.n :])
 
     def seeds(self) -> Array:
         """Of the labels of every column; column 0 is for the labels as given."""
@@ -56,11 +74,18 @@ class Found:
     constant: Array  # (kernels, 1)
 
 
-def permuted(samples: Samples, kernels: list[Any], estimator: str) -> Found:
-    """Random subsets of size n of the pool."""
-    from otdist.kernels import permute
+class Weights(NamedTuple):
+    """A statistic as a v'Kv + rest 1'K1, v = low or high; the mean of |v|."""
 
-    n, m = samples.n, samples.m
+    a: float
+    low: float
+    high: float
+    rest: float
+    mean: float
+
+
+def weights_of(n: int, m: int, estimator: str) -> Weights:
+    """Of the estimator, for samples of n and m points."""
     size = n + m
     a, shift, rest = (1 / n + 1 / m) ** 2, 0.0, 0.0
     if estimator == "unbiased":
@@ -68,6 +93,22 @@ def permuted(samples: Samples, kernels: list[Any], estimator: str) -> Found:
         shift = (1 / (n - 1) - 1 / (m - 1) - 1 / n + 1 / m) / size / a
         rest = (1 / (n - 1) + 1 / (m - 1)) / size**2 - a * shift**2
     low, high = shift - n / size, shift + m / size
+    return Weights(a, low, high, rest, (n * abs(high) + m * abs(low)) / size)
+
+
+def refuse_overflow(modulus: Any) -> None:
+    """The kernel must be finite between all points."""
+    if not np.isfinite(modulus).all():
+        raise ValueError("x and y: found points at which the kernel overflows; divide both samples by one constant")
+
+
+def permuted(samples: Samples, kernels: list[Any], estimator: str) -> Found:
+    """Random subsets of size n of the pool."""
+    from otdist.kernels import permute
+
+    n, m = samples.n, samples.m
+    size = n + m
+    a, low, high, rest, mean = weights_of(n, m, estimator)
     blocks, constants = [], []
     for kernel in kernels:
         tag, points = kernel.tag(samples.pool.shape[1]), samples.points(kernel)
@@ -77,7 +118,6 @@ def permuted(samples: Samples, kernels: list[Any], estimator: str) -> Found:
         blocks.append(partial(_gram, tag, points, drop))
         constants.append(a * diagonal * n * m / size)
     forms = _forms(blocks, samples.seeds(), np.arange(size) < n, lambda s: permute.subsets(s, n, size), low, high)
-    mean = (n * abs(high) + m * abs(low)) / size
     margin = 16 * EPS * a * mean**2 * forms.modulus[:, None]
     return Found(a * forms.values, margin, np.array(constants)[:, None] + rest * forms.total[:, None])
 
@@ -109,8 +149,7 @@ def _forms(
             E[:, 0] = given
         parts.append(permute.quadratic(blocks, E, low, high))
     whole = parts[0]._replace(values=np.concatenate([part.values for part in parts], axis=1))
-    if not np.isfinite(whole.modulus).all():
-        raise ValueError("x and y: found points at which the kernel overflows; divide both samples by one constant")
+    refuse_overflow(whole.modulus)
     return whole
 
 

@@ -171,8 +171,13 @@ def common(**shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 def refuse_zero_vectors(kernel: Kernel, **samples: Array) -> None:
     """`need_directions` where the kernel looks at cosines."""
-    if Angle in kernel._geometries():
+    if looks_at_angles(kernel):
         need_directions(**samples)
+
+
+def looks_at_angles(kernel: Kernel) -> bool:
+    """Whether the kernel is one of cosines."""
+    return Angle in kernel._geometries()
 
 
 def need_directions(**samples: Array) -> None:
@@ -228,13 +233,17 @@ def gram_matrix(kernel: Kernel, x: Any, y: Any = None) -> Any:
     given = {"x": x} if y is None else {"x": x, "y": y}
     door, hosts = enter(**given)
     names: Sequence[str] = list(given)
-    sides = [points(name, a) for name, a in zip(names, hosts, strict=True)]
+    sides = [(points if door.space is None else shaped)(name, a) for name, a in zip(names, hosts, strict=True)]
     d = same_d(**dict(zip(names, sides, strict=True)))
     tag = kernel.tag(d)
+    batch = common(**{name: a.shape[:-2] for name, a in zip(names, sides, strict=True)})
+    if door.space is not None:
+        from otdist import _samples_device
+
+        return _samples_device.gram_matrix(kernel, door, list(names), sides, batch)
     refuse_zero_vectors(kernel, **dict(zip(names, sides, strict=True)))
     refuse_extremes(kernel, **dict(zip(names, sides, strict=True)))
     X, Y = sides[0], sides[-1]
-    batch = common(**{name: a.shape[:-2] for name, a in zip(names, sides, strict=True)})
     K = np.empty((*batch, X.shape[-2], Y.shape[-2]), door.compute)
     for at in np.ndindex(*batch):
         one = np.broadcast_to(X, (*batch, *X.shape[-2:]))[at]

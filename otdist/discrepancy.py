@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from otdist._discrepancy import ESTIMATORS, NOTHING, Estimate, estimate, resolved
-from otdist._samples import Pair, common, generator, pair, points, refuse_extremes, refuse_zero_vectors, same_d
+from otdist._samples import Pair, common, generator, pair, points, refuse_extremes, refuse_zero_vectors, same_d, shaped
 from otdist.catalogue import choose, flag
 from otdist.kernels import gram
 from otdist.rkhs import Energy, Kernel, Polynomial
@@ -220,10 +220,17 @@ def kid(
     if found.x.ndim != 2 or found.y.ndim != 2:
         raise ValueError(f"x and y: found shapes {found.x.shape} and {found.y.shape}; features are (n, d) and (m, d)")
     source, size = generator(rng), min(subset_size, found.n, found.m)
-    values = np.empty(subsets)
-    for s in range(subsets):
-        one, two = (a[source.choice(len(a), size, replace=False)] for a in (found.x, found.y))
-        values[s] = estimate([kernel], Pair(found.door, one, two, None, None, ()), "unbiased").value
+    first, second = found.n, found.m
+    draws = (
+        (source.choice(first, size, replace=False), source.choice(second, size, replace=False)) for _ in range(subsets)
+    )
+    if found.door.space is not None:
+        from otdist import _discrepancy_device
+
+        values = _discrepancy_device.subsets(kernel, found, list(draws))
+    else:
+        parts = (Pair(found.door, found.x[i], found.y[j], None, None, ()) for i, j in draws)
+        values = np.array([estimate([kernel], part, "unbiased").value for part in parts])
     return KID(float(values.mean()), float(values.std(ddof=1) / math.sqrt(subsets)))
 
 
@@ -270,12 +277,17 @@ def witness(
     [0.864665, 0.0]
     """
     found, (where,) = pair(x, y, x_weights, y_weights, at=at)
-    points("at", where)
+    here = found.door.space is None
+    (points if here else shaped)("at", where)
     same_d(x=found.x, at=where)
+    batch = common(samples=found.batch, at=where.shape[:-2])
+    if not here:
+        from otdist import _discrepancy_device
+
+        return found.door.leave(_discrepancy_device.witness(kernel, bandwidth, found, where, batch))
     kernels = resolved(kernel, bandwidth, found)
     refuse_zero_vectors(kernels[0], at=where)
     refuse_extremes(kernels[0], x=found.x, y=found.y, at=where)
-    batch = common(samples=found.batch, at=where.shape[:-2])
     X, Y = found.problems()
     w = found.pooled_weights()
     values = np.empty((*batch, where.shape[-2]))
@@ -312,7 +324,7 @@ def mmd_estimate(
             raise ValueError(f'block_size: found {block_size!r} with estimator="{estimator}"; it is for "block"')
         block_size = _whole("block_size", block_size, 2)
     found, _ = pair(x, y, x_weights, y_weights)
-    return found, estimate(resolved(kernel, bandwidth, found), found, estimator, squared, block_size, wanted)
+    return found, _estimate(kernel, bandwidth, found, estimator, squared, block_size, wanted)
 
 
 def energy_distance_estimate(
@@ -322,7 +334,23 @@ def energy_distance_estimate(
     flag("squared", squared)
     kernel = Energy(exponent)
     found, _ = pair(x, y, x_weights, y_weights)
-    return found, estimate([kernel], found, "biased", squared, None, wanted)
+    return found, _estimate(kernel, 1.0, found, "biased", squared, None, wanted)
+
+
+def _estimate(
+    kernel: Any,
+    bandwidth: Any,
+    found: Pair,
+    estimator: str,
+    squared: bool,
+    block_size: int | None,
+    wanted: tuple[bool, ...],
+) -> Estimate:
+    if found.door.space is not None:
+        from otdist import _discrepancy_device
+
+        return _discrepancy_device.estimate(kernel, bandwidth, found, estimator, squared, block_size, wanted)
+    return estimate(resolved(kernel, bandwidth, found), found, estimator, squared, block_size, wanted)
 
 
 def _whole(name: str, value: Any, low: int) -> int:

@@ -34,7 +34,7 @@ import numpy as np
 
 from otdist import _binned, _clouds, _fitted, _moments, _samples, divergences, gaussian
 from otdist import _nearest_neighbours as neighbours
-from otdist._arrays import enter
+from otdist._arrays import enter_host
 from otdist._normal import Array
 from otdist.catalogue import choose, log_scale
 
@@ -326,7 +326,7 @@ def _each(
 ) -> Any:
     """`single` of every pair of clouds of the batch, in the caller's arrays."""
     scale = log_scale(base)
-    door, hosts = enter(x=x, y=y)
+    door, hosts = enter_host(x=x, y=y)
     x, y = (_samples.points(name, a).astype(np.float64, copy=False) for name, a in zip(("x", "y"), hosts, strict=True))
     _samples.same_d(x=x, y=y)
     (n, d), m = x.shape[-2:], y.shape[-2]

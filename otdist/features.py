@@ -25,7 +25,7 @@ from typing import Any, Literal
 import numpy as np
 
 from otdist import _clouds, _nystroem, _samples, _spectrum, rkhs
-from otdist._arrays import Array, enter
+from otdist._arrays import Array, enter_host
 from otdist._expression import Kernel
 from otdist.catalogue import choose
 from otdist.kernels import threads
@@ -232,7 +232,7 @@ class FourierFeatures:
 
         In the library, dtype and device of x, computed in float64; O(n d features) time.
         """
-        door, (host,) = enter(x=x)
+        door, (host,) = enter_host(x=x)
         points = _clouds.points("x", host, self.frequencies.shape[1])
         _spectrum.refuse_coarse("x", _reach(points.reshape(-1, points.shape[-1]), 0.0), self.frequencies)
         out = _spectrum.waves(points, self.frequencies) * math.sqrt(self.mass / max(len(self.frequencies), 1))
@@ -306,7 +306,7 @@ class NystroemFeatures:
 
         In the library, dtype and device of x, computed in float64; O(n (d l + l²)) time.
         """
-        door, (host,) = enter(x=x)
+        door, (host,) = enter_host(x=x)
         points = _clouds.points("x", host, self.landmarks.shape[1])
         _samples.refuse_zero_vectors(self.kernel, x=points)
         rows = points.reshape(-1, points.shape[-1])
@@ -358,7 +358,7 @@ def nystroem(kernel: str | Kernel, x: Any, landmarks: Any = 256, *, rng: Any = N
     ((3, 60), True)
     """
     rng = _samples.generator(rng)
-    _, (host,) = enter(x=x)
+    _, (host,) = enter_host(x=x)
     points = _clouds.single("x", host)
     law = rkhs.named(kernel, points.shape[1])
     if law.definite == "conditional":
@@ -371,7 +371,7 @@ def nystroem(kernel: str | Kernel, x: Any, landmarks: Any = 256, *, rng: Any = N
 def _landmarks(landmarks: Any, clouds: tuple[Array, ...], rng: np.random.Generator) -> Array:
     """The landmarks (l, d) in float64: as given, or drawn from the points."""
     if hasattr(landmarks, "__len__"):
-        _, (host,) = enter(landmarks=landmarks)
+        _, (host,) = enter_host(landmarks=landmarks)
         given = _clouds.points("landmarks", _clouds.single("landmarks", host), clouds[0].shape[1])
         return np.array(given, np.float64)
     total = sum(map(len, clouds))
@@ -383,7 +383,7 @@ def _landmarks(landmarks: Any, clouds: tuple[Array, ...], rng: np.random.Generat
 
 
 def _two_clouds(x: Any, y: Any) -> tuple[Array, Array]:
-    _, (a, b) = enter(x=x, y=y)
+    _, (a, b) = enter_host(x=x, y=y)
     x, y = _clouds.single("x", a), _clouds.single("y", b)
     _samples.same_d(x=x, y=y)
     return x, y

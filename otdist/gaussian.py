@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from otdist import _moments, _normal
-from otdist._arrays import Door, enter
+from otdist._arrays import Door, enter_host
 from otdist._normal import Array
 from otdist.catalogue import log_scale
 
@@ -269,7 +269,7 @@ def frechet_distance(x: Any, y: Any, *, squared: bool = True) -> Any:
     >>> round(float(gaussian.frechet_distance(x, x + [3.0, 4.0])), 12)
     25.0
     """
-    door, (x, y) = enter(x=x, y=y)
+    door, (x, y) = enter_host(x=x, y=y)
     x, y = _moments.samples("x", x), _moments.samples("y", y)
     if x.shape[-1] != y.shape[-1]:
         raise ValueError(f"x and y: found {x.shape[-1]} and {y.shape[-1]} coordinates; both need the same d")
@@ -315,7 +315,7 @@ def fit(x: Any) -> tuple[Any, Any]:
     >>> mean.tolist(), covariance.tolist()
     ([1.0], [[2.0]])
     """
-    door, (x,) = enter(x=x)
+    door, (x,) = enter_host(x=x)
     x = _moments.samples("x", x)
     mean = np.mean(x, axis=-2)
     centred = x - mean[..., None, :]
@@ -368,7 +368,7 @@ def _scaled(square: Array, scale: Array, squared: bool) -> Array:
 
 
 def _read(m1: Any, S1: Any, m2: Any, S2: Any) -> _Pair:
-    door, arrays = enter(m1=m1, S1=S1, m2=m2, S2=S2)
+    door, arrays = enter_host(m1=m1, S1=S1, m2=m2, S2=S2)
     m1, S1, m2, S2 = (_moments.finite(name, a) for name, a in zip(("m1", "S1", "m2", "S2"), arrays, strict=True))
     for name, m in (("m1", m1), ("m2", m2)):
         if m.ndim < 1 or m.shape[-1] == 0:

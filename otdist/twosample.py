@@ -16,13 +16,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from otdist import rkhs
+from otdist import _permutation, rkhs
 from otdist._arrays import Array, enter
 from otdist._bandwidth import EXACT
 from otdist._moments import number
-from otdist._permutation import Samples, judge, on_the_line, permuted, signed
+from otdist._permutation import Found, Samples, judge
 from otdist._results import TestResult
-from otdist._samples import generator, points, refuse_zero_vectors, same_d
+from otdist._samples import generator, points, same_d, shaped
 from otdist.catalogue import choose
 
 CANDIDATES = 10
@@ -139,12 +139,7 @@ def mmd_test(
             f"x and y: found n = {samples.n} and m = {samples.m}; method='wild' tests pairs (x_i, y_i), so n = m; "
             f"use 'permutation' for samples that are not paired"
         )
-    if method == "wild":
-        found = signed(samples, kernels[0], estimator)
-    elif (method, estimator, kernels) == ("permutation", "biased", [rkhs.Energy()]) and samples.pool.shape[1] == 1:
-        found = on_the_line(samples)
-    else:
-        found = permuted(samples, kernels, estimator)
+    found = _found(samples, kernels, method, estimator)
     return judge(samples, kernels, found, estimator, method, level)
 
 
@@ -193,25 +188,51 @@ def energy_test(
     return mmd_test(x, y, kernel=rkhs.Energy(exponent), permutations=permutations, alpha=alpha, rng=rng)
 
 
-def _read(x: Any, y: Any, permutations: Any, rng: Any) -> Samples:
-    _, arrays = enter(x=x, y=y)
-    first, second = (points(name, a) for name, a in zip(("x", "y"), arrays, strict=True))
+def _found(samples: Any, kernels: list[Any], method: str, estimator: str) -> Found:
+    engine: Any = _permutation
+    if not isinstance(samples, Samples):
+        from otdist import _permutation_device as engine
+    if method == "wild":
+        found: Found = engine.signed(samples, kernels[0], estimator)
+    elif (method, estimator, kernels) == ("permutation", "biased", [rkhs.Energy()]) and samples.d == 1:
+        found = engine.on_the_line(samples)
+    else:
+        found = engine.permuted(samples, kernels, estimator)
+    return found
+
+
+def _read(x: Any, y: Any, permutations: Any, rng: Any) -> Any:
+    """`Samples`, or `DeviceSamples` of arrays on a GPU."""
+    door, arrays = enter(x=x, y=y)
+    here = door.space is None
+    first, second = ((points if here else shaped)(name, a) for name, a in zip(("x", "y"), arrays, strict=True))
     for name, a in (("x", first), ("y", second)):
         if a.ndim != 2:
             raise ValueError(f"{name}: found shape {a.shape}; a test takes one sample (n, d): call it batch by batch")
     same_d(x=first, y=second)
-    pool = np.concatenate([first, second], dtype=np.float64)
+    if here:
+        pool = np.concatenate([first, second], dtype=np.float64)
+        _refuse_extremes(pool)
+    else:
+        from otdist import _permutation_device
+
+        first, second = _permutation_device.checked(door.space, first, second, _refuse_extremes)
+    if isinstance(permutations, bool) or not isinstance(permutations, Integral):
+        raise TypeError(f"permutations: found {permutations!r}; give a whole number")
+    if permutations < 1:
+        raise ValueError(f"permutations: found {permutations!r}; give 1 or more, 999 say")
+    if not here:
+        return _permutation_device.DeviceSamples(door.space, first, second, int(permutations), generator(rng))
+    return Samples(pool, len(first), len(second), int(permutations), generator(rng))
+
+
+def _refuse_extremes(pool: Array) -> None:
     size, spread = np.max(np.abs(pool)), np.max(np.ptp(pool, axis=0))
     if size > LARGE or 0 < spread < 1 / LARGE:
         raise ValueError(
             f"x and y: found coordinates up to {size:.3g} that differ by up to {spread:.3g}, whose squares leave the "
             f"range of float64; multiply both samples by one constant"
         )
-    if isinstance(permutations, bool) or not isinstance(permutations, Integral):
-        raise TypeError(f"permutations: found {permutations!r}; give a whole number")
-    if permutations < 1:
-        raise ValueError(f"permutations: found {permutations!r}; give 1 or more, 999 say")
-    return Samples(pool, len(first), len(second), int(permutations), generator(rng))
 
 
 def _level(alpha: Any, permutations: int) -> float:
@@ -226,30 +247,31 @@ def _level(alpha: Any, permutations: int) -> float:
     return level
 
 
-def _kernels(samples: Samples, kernel: Any, bandwidth: Any, *, aggregated: bool) -> list[Any]:
+def _kernels(samples: Any, kernel: Any, bandwidth: Any, *, aggregated: bool) -> list[Any]:
     """The kernels to test with, bandwidths filled in from the pool."""
-    pool, d = samples.pool, samples.pool.shape[1]
-    if isinstance(bandwidth, str) and bandwidth == "median" and len(pool) > EXACT:
+    d, size, chosen = samples.d, samples.n + samples.m, None
+    median = isinstance(bandwidth, str) and bandwidth == "median"
+    if median and size > EXACT:
         # drawn by chance, not by place: which points are drawn must not tell x from y
-        pool = pool[samples.generator.choice(len(pool), EXACT, replace=False)]
-    half = len(pool) // 2
+        chosen = samples.generator.choice(size, EXACT, replace=False)
+    pool = samples.rows(chosen, median)
     several = aggregated and isinstance(kernel, Sequence) and not isinstance(kernel, str)
     bases = [rkhs.named(one, d) for one in (kernel if several else [kernel])]
     if not bases:
         raise ValueError("kernel: found an empty sequence; give at least one kernel")
     for base in bases:
-        refuse_zero_vectors(base, x=samples.pool[: samples.n], y=samples.pool[samples.n :])
+        samples.refuse_zero_vectors(base)
     if not aggregated:
-        return [rkhs.resolve(bases[0], bandwidth, pool[:half], pool[half:])]
+        return [samples.resolve(bases[0], bandwidth, pool)]
     known: dict[Any, Array] = {}
     found: list[Any] = []
     for base in bases:
         if isinstance(bandwidth, str) and bandwidth == "median":
             filled = [base.fill(partial(_candidate, pool, known, number=k)) for k in range(CANDIDATES)]
         elif isinstance(bandwidth, Sequence | np.ndarray) and not isinstance(bandwidth, str):
-            filled = [rkhs.resolve(base, one, pool[:half], pool[half:]) for one in bandwidth]
+            filled = [samples.resolve(base, one, pool) for one in bandwidth]
         else:
-            filled = [rkhs.resolve(base, bandwidth, pool[:half], pool[half:])]
+            filled = [samples.resolve(base, bandwidth, pool)]
         found.extend(one for place, one in enumerate(filled) if one not in filled[:place])
     if not found:
         raise ValueError("bandwidth: found an empty sequence; give at least one number")

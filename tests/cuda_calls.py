@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 import otdist as od
-
 from otdist.kernels import assignment_cuda, device
 
 Put = Callable[[np.ndarray[Any, Any]], Any]
@@ -61,6 +60,7 @@ def _space() -> device.Space:
 @_call("copy", "copy", rtol=0, atol=0)
 def _copy(put: Put) -> Any:
     x = put(_points(33, 70))[1:, ::2].T
+    y = put(_rng().random((3,) * 8).astype("f4"))[(slice(None, None, 2),) * 8]
     if isinstance(x, np.ndarray):
         return x.astype("f8"), np.full(300, 2.5, "f4")
     return _space().cast(x, "f8"), _space().full(300, 2.5, "f4")
@@ -135,3 +135,90 @@ def _long_line(put: Put) -> Any:
 def _sliced(put: Put) -> Any:
     x, y, w = put(_points(70, 3, "f4")), put(_points(60, 3, "f4", 1)), put(_histograms(1, 70)[0])
     return od.value_and_grad(od.sliced_wasserstein, (0, 1, 2))(x, y, w, projections=5)
+
+
+        return x.astype("f8"), y.astype("f8"), np.full(300, 2.5, "f4")
+    return _space().cast(x, "f8"), _space().cast(y, "f8"), _space().full(300, 2.5, "f4")
+
+
+@_call("gram", "values, single precision", rtol=1e-4)
+def _mmd(put: Put) -> Any:
+    x, y = put(_points(70, 5)), put(_points(66, 5, seed=1) + np.float32(0.5))
+    with _small_tiles():
+        return od.mmd(x, y), od.value_and_grad(od.mmd, (0, 1))(x, y, kernel=od.Gaussian((1.0, 2.0)))
+
+
+@_call("gram", "weights, gradients, batches")
+def _mmd_weighted(put: Put) -> Any:
+    x, y = put(_points(66, 3, "f8")), put(_points(3 * 9, 3, "f8", 1).reshape(3, 9, 3) + 0.5)
+    a = _histograms(1, 66, "f8")[0]
+    kernel = od.Laplacian(2.0) + od.Gaussian(1.0, "cosine") * od.Linear()
+    value, grads = od.value_and_grad(od.mmd, (0, 1, 2))(x, y, kernel=kernel, x_weights=put(a / a.sum()))
+    others = [od.mmd(x, y, kernel=name) for name in ("polynomial", "linear")]
+    return value, grads, od.energy_distance(x, y, squared=False), others
+
+
+@_call("gram", "other estimators, witness, matrices")
+def _mmd_other(put: Put) -> Any:
+    x, y = put(_points(13, 3, "f8")), put(_points(13, 3, "f8", 1) + 0.5)
+    blocks = od.value_and_grad(od.mmd)(x, y, bandwidth="scott", estimator="block")
+    pairs = od.value_and_grad(od.mmd)(x, y, kernel="laplacian", estimator="linear")
+    root = od.value_and_grad(od.mmd)(x, y, kernel=od.Gaussian(1.0), squared=False)
+    found = od.kid(x, y, subsets=2, subset_size=9, rng=0)
+    return blocks, pairs, root, tuple(found), od.witness(x, y, y, kernel=od.Gaussian(1.0)), od.Gaussian(1.0)(x, y)
+
+
+@_call("permute", "permutation tests")
+def _permute(put: Put) -> Any:
+    x, y = put(_points(70, 2, "f8")), put(_points(70, 2, "f8", 1))
+    found = [
+        od.mmd_test(x, y, kernel=od.Gaussian(1.0), permutations=70, rng=0),
+        od.mmd_test(x, y, kernel=od.Gaussian(1.0), method="wild", permutations=19, rng=0),
+        od.energy_test(x[:9, :1], y[:8, :1], permutations=19, rng=0),
+    ]
+    return [(one.statistic, one.null, one.p_value) for one in found]
+
+
+@contextmanager
+def _small_tiles() -> Iterator[None]:
+    """float32 and its large tiles for few points, too."""
+    from otdist.kernels import gram_cuda
+
+    before = gram_cuda.FEW, gram_cuda.WIDE
+    gram_cuda.FEW, gram_cuda.WIDE = 0, 128
+    try:
+        yield
+    finally:
+        gram_cuda.FEW, gram_cuda.WIDE = before
+
+
+@_call("rows", "values", rtol=2e-5)
+def _rows(put: Put) -> Any:
+    p, q = (put(_histograms(5, 67, seed=s)) for s in (0, 1))
+    halves = (put(_histograms(3, 130, "f2", seed=s)) for s in (0, 1))
+    longs = (put(_histograms(2, 5000, seed=s)) for s in (0, 1))
+    return od.kl(p, q), od.js(*halves, normalize=True).astype("f4"), od.jeffreys(*longs)
+
+
+@_call("rows", "gradients", rtol=1e-9)
+def _rows_gradients(put: Put) -> Any:
+    p, q = (put(_histograms(3, 300, "f8", seed=s)) for s in (0, 1))
+    return od.value_and_grad(od.hellinger)(p, q), od.value_and_grad(od.kl)(q[:, :33], p[0, :33], normalize=True)
+
+
+@_call("rows", "logits", rtol=2e-5)
+def _rows_logits(put: Put) -> Any:
+    x, y = put(_points(4, 90)), put(_points(4, 90, seed=1))
+    return od.kl(x, y, from_logits=True), od.value_and_grad(od.js)(x, y, from_logits=True)
+
+
+@_call("pairs", "pairwise", rtol=2e-5)
+def _pairwise(put: Put) -> Any:
+    p, q = put(_histograms(70, 40)), put(_histograms(33, 40, seed=1))
+    return od.pairwise(p, q, metric="kl"), od.pairwise(p, metric="tv")
+
+
+@_call("pairs", "nearest", rtol=2e-5)
+def _nearest(put: Put) -> Any:
+    p, q = put(_histograms(35, 40)), put(_histograms(150, 40, seed=1))
+    return od.nearest(p, q, k=3, metric="js")

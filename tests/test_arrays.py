@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import pytest
 
-from otdist._arrays import enter
+from otdist._arrays import enter, enter_host
 
 torch = pytest.importorskip("torch")
 jax = pytest.importorskip("jax")
@@ -344,7 +344,7 @@ def test_torch_layouts_and_dtypes():
 
 def test_torch_devices():
     meta, cpu = torch.ones(2, device="meta"), torch.ones(2)
-    refused(ValueError, r"^p: found an array on device meta; .*no GPU kernels.*p\.cpu\(\)", p=meta)
+    refused(ValueError, r"^p: found an array on device meta; there are no kernels for it.*p\.cpu\(\)", p=meta)
     refused(ValueError, r"^q: found an array on device meta", q=meta, p=[0.5, 0.5])
     refused(ValueError, r"^p and q: found devices cpu and meta", p=cpu, q=meta)
     refused(ValueError, r"^p and q: found devices meta and cpu", p=meta, q=cpu)
@@ -363,7 +363,12 @@ def test_jax_tracers_and_keys():
     refused(TypeError, r"^p: found dtype float8_e5m2; ", p=x.astype("float8_e5m2"))
 
 
-def test_jax_on_a_gpu(monkeypatch):
+def refused_by_host_door(match, **arrays):
+    with pytest.raises(ValueError, match=match):
+        enter_host(**arrays)
+
+
+def test_jax_on_a_gpu_where_only_the_cpu_works(monkeypatch):
     class Array:
         dtype = np.dtype(np.float32)
         committed = True
@@ -375,8 +380,8 @@ def test_jax_on_a_gpu(monkeypatch):
     monkeypatch.setitem(
         sys.modules, "jax", types.SimpleNamespace(Array=Array, core=types.SimpleNamespace(Tracer=tracer))
     )
-    refused(
-        ValueError, r"^p: found an array on device gpu:0; .*jax\.device_put\(p, jax\.devices\('cpu'\)\[0\]\)", p=Array()
+    refused_by_host_door(
+        r"^p: found an array on a GPU; .*runs on the CPU.*jax\.device_put\(p, jax\.devices\('cpu'\)\[0\]\)", p=Array()
     )
 
 
@@ -386,7 +391,7 @@ def test_cupy(monkeypatch):
             raise AssertionError("a silent copy from the GPU")
 
     monkeypatch.setitem(sys.modules, "cupy", types.SimpleNamespace(ndarray=ndarray))
-    refused(ValueError, r"^p: .*no GPU kernels.*pass cupy\.asnumpy\(p\)", p=ndarray())
-    refused(ValueError, r"^q: .*pass cupy\.asnumpy\(q\)", q=ndarray(), p=[0.5, 0.5])
+    refused_by_host_door(r"^p: found an array on a GPU; .*runs on the CPU.*pass cupy\.asnumpy\(p\)", p=ndarray())
+    refused_by_host_door(r"^q: .*pass cupy\.asnumpy\(q\)", q=ndarray(), p=[0.5, 0.5])
     refused(TypeError, r"^p and q: found numpy for p and cupy for q; .*numpy\.asarray\(q\)", p=np.ones(2), q=ndarray())
     refused(TypeError, r"^p: found a sequence of cupy arrays", p=[ndarray()])

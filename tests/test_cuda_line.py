@@ -149,9 +149,9 @@ BAD: tuple[dict[str, Any], ...] = (
 @pytest.mark.parametrize("bad", BAD)
 def test_refusals_are_those_of_the_cpu(bad: dict[str, Any]) -> None:
     hosts = {name: np.array(x) for name, x in bad.items()}
-    with pytest.raises(ValueError, match="u|v") as expected:
+    with pytest.raises(ValueError, match="u") as expected:
         od.wasserstein_1d(**hosts)
-    with pytest.raises(ValueError, match="u|v") as found:
+    with pytest.raises(ValueError, match="u") as found:
         od.wasserstein_1d(**{name: send(x) for name, x in hosts.items()})
     assert str(found.value) == str(expected.value)
 
@@ -216,8 +216,8 @@ def test_sliced_refusals(f: Any, fault: str) -> None:
         args[2] = args[2][:3]
     if fault == "d":
         args[1] = args[1][:, :2]
-    with pytest.raises(ValueError, match="x|y") as expected:
+    with pytest.raises(ValueError, match="x") as expected:
         f(*args)
-    with pytest.raises(ValueError, match="x|y") as found:
+    with pytest.raises(ValueError, match="x") as found:
         f(*map(send, args))
     assert str(found.value) == str(expected.value)

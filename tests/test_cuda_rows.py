@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import ml_dtypes
-import numpy as np
 import pytest
 
-import otdist as od
-from tests import exact, test_divergences, test_extremes, test_gradients
-from tests.cases import DTYPES, FAMILIES, RTOL, VARIANTS, Variant, dirichlet, ids, near, unit, variant
-from tests.device import OnDevice, on_device, receive, send
+from tests import test_divergences, test_extremes, test_gradients
+from tests.cases import DTYPES, FAMILIES, VARIANTS, Variant, ids, variant
+from tests.device import OnDevice
 
 ALL = pytest.mark.parametrize("v", VARIANTS, ids=ids)
 # One variant of each formula and finish: the others share their kernels.

@@ -59,7 +59,7 @@ def _directory() -> Path:
 @functools.cache
 def _identity() -> str:
     version = subprocess.run([_compiler(), "--version"], capture_output=True, text=True, check=True).stdout
-    return version + "".join(p.read_text() for p in sorted(EXECUTOR.rglob("*")) if p.is_file())
+    return version + "".join(p.read_text() for p in sorted(EXECUTOR.rglob("*")) if p.is_file() and p.suffix != ".cpp")
 
 
 class CompileError(RuntimeError):
@@ -68,7 +68,8 @@ class CompileError(RuntimeError):
 
 def compile_shared(sources: list[str], flags: list[str], name: str) -> Path:
     """The shared object of these sources (paths, or one text); compiled where no earlier run has left it."""
-    key = hashlib.sha256("\0".join([_identity(), *sources, *flags]).encode()).hexdigest()[:24]
+    texts = [Path(s).read_text() for s in sources if s.endswith(".cpp")]
+    key = hashlib.sha256("\0".join([_identity(), *sources, *texts, *flags]).encode()).hexdigest()[:24]
     made = _directory() / f"{name}-{key}.so"
     if made.exists():
         return made
@@ -98,5 +99,13 @@ def scheduler() -> ctypes.CDLL:
 def kernel(text: str, name: str, defines: list[str]) -> ctypes.CDLL:
     """A kernel's text with its exports, compiled and loaded."""
     scheduler()
-    flags = [*_COMMON, *_KERNEL, *(_RACES if races() else _BOUNDS), f"-I{EXECUTOR}", f"-I{EXECUTOR / 'include'}"]
+    mutants = ["-DOTDIST_MUTANTS"] if "emulator::compare<" in text or "emulator::lives(" in text else []
+    flags = [
+        *_COMMON,
+        *_KERNEL,
+        *mutants,
+        *(_RACES if races() else _BOUNDS),
+        f"-I{EXECUTOR}",
+        f"-I{EXECUTOR / 'include'}",
+    ]
     return ctypes.CDLL(str(compile_shared([text], [*flags, *defines], name)))

@@ -42,7 +42,7 @@ def run(command: list[str], timeout: float = 240) -> subprocess.CompletedProcess
             "OTDIST_EMULATOR_RACES": "1",
             "OTDIST_EMULATOR_RACE_LOG": f"{scratch}/log",
             "LD_PRELOAD": library(),
-            "TSAN_OPTIONS": f"log_path={scratch}/log exitcode=0 report_signal_unsafe=0 history_size=5",
+            "TSAN_OPTIONS": f"log_path={scratch}/log exitcode=0 report_signal_unsafe=0 history_size=2",
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
             "OTDIST_NUM_THREADS": "1",

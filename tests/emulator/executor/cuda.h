@@ -91,3 +91,6 @@ extern "C" const void* emulator_static_shared() { return &emulator::block; }
 #include "warp.h"
 #include "atomics.h"
 #include "memory.h"
+#ifdef OTDIST_MUTANTS
+#include "mutants.h"
+#endif

@@ -31,6 +31,10 @@ uint64_t (*exchange(unsigned mask, const unsigned long long* mine, int words, co
 
 extern "C" {
 
+// Used by kernels that carry mutants (mutants.h).
+int emulator_mutant = -1;
+unsigned char emulator_reached[4096];
+
 void emulator_syncthreads() { yield(State::at_block, 0, PLACE, true); }
 
 int emulator_syncthreads_count(int predicate) {

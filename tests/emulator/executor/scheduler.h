@@ -30,7 +30,12 @@ extern "C" void emulator_switch(void** save, void* resume) __attribute__((visibi
 
 enum class State : uint8_t { ready, at_warp, at_block, at_grid, done };
 
+// The sanitizer clears what it knows of every new stack.
+#ifdef OTDIST_RACES
+constexpr size_t stack_bytes = size_t{1} << 15;
+#else
 constexpr size_t stack_bytes = size_t{1} << 17;
+#endif
 constexpr unsigned maximum_threads = 1024;
 
 struct Fibre {
