@@ -67,15 +67,9 @@ def jonker_volgenant(
     g = space.empty((batch, m), np.float64) if proof else None
     bounds = space.empty((batch, 6), np.float64) if proof else None
     name = f"jonker_volgenant<{ctype(C)}, {threads}, {slots}, {'true' if cached else 'false'}>"
-    size = np.int32(batch), np.int32(n), np.int32(m)
-    kernel("assignment.cu", name)(
-        space,
-        -(-batch // teams),
-        threads * teams,
-        (C, np.float64(sign), *size, *_strides(C), np.float64(tolerance), cols, f, g, bounds, info, status)
-        + (np.int32(bytes_),),
-        shared=teams * bytes_,
-    )
+    size, out = (np.int32(batch), np.int32(n), np.int32(m)), (cols, f, g, bounds, info)
+    given = C, np.float64(sign), *size, *_strides(C), np.float64(tolerance), *out, status, np.int32(bytes_)
+    kernel("assignment.cu", name)(space, -(-batch // teams), threads * teams, given, shared=teams * bytes_)
     return Matched(cols, f, g, bounds, info)
 
 
@@ -89,7 +83,7 @@ def _even(size: int) -> int:
 
 
 def pairs_of(space: Space, cols: Any, m: int, *, turned: bool) -> tuple[Any, Any]:
-    """Rows, ascending, and columns (batch, n) of problems whose lines have these columns of m; `turned`: lines are columns."""
+    """Rows, ascending, and columns (batch, n) of problems whose lines (columns, if `turned`) have these of m."""
     batch, n = cols.shape
     out = space.empty((batch, n), np.int64), space.empty((batch, n), np.int64)
     owner = space.empty((batch, m if turned else 1), np.int32)

@@ -1,7 +1,7 @@
 """One large assignment problem on the device: launches of `auction.cu`.
 
-`Costs` are what a problem costs, from a matrix or from points; `Auction` is the state of one, whose arrays never leave the device.
-What waits for the device says so.
+`Costs` are what a problem costs, from a matrix or from points; `Auction` is the state of one, whose arrays never leave
+the device. What waits for the device says so.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Auction:
         return (*arrays, *rest, *(np.float64(x) for x in (eps, slack, reach)), np.int32(self.round))
 
     def release(self, eps: float, slack: float) -> tuple[int, float, float, float]:
-        """Free the rows that are too far from their best: how many are free, and sums of excesses, paid, |paid|. Waits."""
+        """Free the rows that are too far from their best: how many are free; sums of excesses, paid, |paid|. Waits."""
         blocks = -(-self.n // 256)
         sums = self.space.empty((blocks, 3), np.float64)
         fill(self.space, self.counters, 0)
@@ -125,7 +125,9 @@ class Auction:
     def sample(self, rows: int) -> tuple[Any, Any, Any]:
         """Caches, columns and bounds of about so many rows, on the host. Waits."""
         step = max(1, self.n // rows)
-        return tuple(self.space.host(self.space.contiguous(a[::step])) for a in (self.cache, self.columns, self.bound))
+        cache, columns, bound = (a[::step] for a in (self.cache, self.columns, self.bound))
+        host, contiguous = self.space.host, self.space.contiguous
+        return host(contiguous(cache)), host(contiguous(columns)), host(contiguous(bound))
 
     def rounds(self, free: int, eps: float, slack: float, reach: float) -> int:
         """Some rounds; how many rows are free then. Waits."""
@@ -142,9 +144,7 @@ class Auction:
             for _ in range(BETWEEN):
                 state = self._state(eps, slack, reach)
                 kernel("auction.cu", "bids")(self.space, min(-(-free // 8), wide), 256, (*state, self.status))
-                kernel("auction.cu", f"readings<{self.costs.kind}>")(
-                    self.space, min(free, wide), 256, (*given, *state)
-                )
+                kernel("auction.cu", f"readings<{self.costs.kind}>")(self.space, min(free, wide), 256, (*given, *state))
                 kernel("auction.cu", "settling")(self.space, min(-(-free // 256), wide), 256, state)
                 kernel("auction.cu", "turn")(self.space, 1, 1, (self.counters,))
                 self.lists.reverse()
@@ -186,4 +186,3 @@ class Paths:
         at, steps, tree = auction.space.host(self.done).tolist()
         self.at, self.steps = at, self.steps + steps
         return int(tree)
-

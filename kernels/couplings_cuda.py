@@ -14,7 +14,7 @@ NOT_FINITE, ZERO, NOT_WHOLE = 1, 2, 4
 
 
 def survey(space: Space, C: Any) -> tuple[float, float, bool, bool]:
-    """Of a contiguous array: least entry, largest finite |c|, whether some are NaN, whether all finite are whole. Waits."""
+    """Of a contiguous array: least entry, largest finite |c|, whether some are NaN, all finite are whole. Waits."""
     blocks = min(-(-C.size // 4096), 8 * space.processors)
     stats = space.empty((blocks, 4), np.float64)
     kernel("couplings.cu", f"survey<{ctype(C)}>")(space, blocks, 256, (C, np.int64(C.size), stats))

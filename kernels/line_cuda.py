@@ -2,9 +2,9 @@
 
     line_distance(space, x, y, a, b, p, tolerance, wanted) -> Line
 
-the same as on the CPU (`otdist/_quantiles.py`): x (P or 1, n), y (P or 1, m), both float32 or both float64, at any strides; one row
-stands for a whole batch; a, b weights, or None for equal ones. Nothing waits for the device: numbers that are no points or no
-weights, and distances beyond float64, are noted in `space.flags[0]`, and their rows are NaN.
+the same as on the CPU (`otdist/_quantiles.py`): x (P or 1, n), y (P or 1, m), both float32 or both float64, at any
+strides; one row stands for a whole batch; a, b weights, or None for equal ones. Nothing waits for the device: numbers
+that are no points or no weights, and distances beyond float64, are noted in `space.flags[0]`, and their rows are NaN.
 """
 
 from __future__ import annotations
@@ -120,7 +120,16 @@ class _Rows:
         self.steps = (0, 0) if self.weighted else (self.m // common, self.n // common)
         self.total = 0.0 if self.weighted else float(self.n if self.equal else self.n * self.steps[0])
         self.units, self.scales = self.real(batch), self.real(batch)
-        self.run("line.cu", f"units_of<{self.item}>", -(-batch // 128), 128, *x.given(), *y.given(), np.int32(batch), self.units)
+        self.run(
+            "line.cu",
+            f"units_of<{self.item}>",
+            -(-batch // 128),
+            128,
+            *x.given(),
+            *y.given(),
+            np.int32(batch),
+            self.units,
+        )
         self.levels_x = self.levels_y = None
         if self.weighted:
             self.weigh(a, b, tolerance)
@@ -136,21 +145,25 @@ class _Rows:
         space, status = self.space, self.space.flags
         sides = []
         for side, w in ((self.x, a), (self.y, b)):
-            tiles = -(-side.n // PIECE)
+            tiles = np.int32(-(-side.n // PIECE))
             kind = "double" if w is None else ctype(w)
             w = None if w is None else space.contiguous(w)
             given = (w, np.int64(side.n if w is not None and len(w) > 1 else 0), *side.given())
-            sums = space.empty((self.batch, tiles, 2), np.uint64)
-            sides.append((f"<{kind}, {self.item}>", self.batch * tiles, given, np.int32(tiles), sums))
+            sums = space.empty((self.batch, int(tiles), 2), np.uint64)
+            sides.append((f"<{kind}, {self.item}>", self.batch * int(tiles), given, tiles, sums))
         for types, grid, given, tiles, sums in sides:
             self.run("levels.cu", f"weigh_tiles{types}", grid, 256, *given, None, tiles, sums, status)
         totals, factors = space.empty((self.batch, 2), np.uint64), self.real(self.batch)
         (_, _, _, tiles_x, sums_x), (types, grid, given, tiles_y, sums_y) = sides
         both = sums_x, tiles_x, sums_y, tiles_y
-        self.run("levels.cu", "totals_of", self.batch, 128, *both, np.float64(tolerance), totals, factors, self.units, status)
+        self.run(
+            "levels.cu", "totals_of", self.batch, 128, *both, np.float64(tolerance), totals, factors, self.units, status
+        )
         self.run("levels.cu", f"weigh_tiles{types}", grid, 256, *given, factors, tiles_y, sums_y, status)
         found = []
-        for (types, grid, given, tiles, sums), factor, side in zip(sides, (None, factors), (self.x, self.y), strict=True):
+        for (types, grid, given, tiles, sums), factor, side in zip(
+            sides, (None, factors), (self.x, self.y), strict=True
+        ):
             levels = space.empty((self.batch, side.n, 2), np.uint64)
             self.run("levels.cu", f"levels_of{types}", grid, 256, *given, factor, tiles, sums, totals, levels)
             found.append(levels)
@@ -200,8 +213,7 @@ class _Rows:
             name = f"slopes_of{types}, {self.power}, {'true' if self.equal else 'false'}>"
             last = (np.int32(pieces), slopes)
             self.run("line_pulls.cu", name, self.batch * pieces, 256, *pairs, self.units, reach, self.p, *last)
-            step = np.uint64(max(step, 1))
-            given = (*side.given(), levels, step, slopes, value, np.int32(pieces), gradient)
+            given = (*side.given(), levels, np.uint64(max(step, 1)), slopes, value, np.int32(pieces), gradient)
             self.run("line_pulls.cu", f"share_slopes{types}>", self.batch * pieces, 256, *given)
             out.append(gradient)
         return out

@@ -26,15 +26,10 @@ def products(
     run = kernel("project.cu", f"products<{ctype(left)}, {ctype(right)}>")
     for start in range(0, batch, 65535):
         count = min(65535, batch - start)
-        given = [_from(a, start) for a in (left, right, scale, centre)]
-        strides = [_strides(a) for a in (left, right, scale, centre)]
-        run(
-            space,
-            (tiles, count, 1),
-            256,
-            (given[0], *strides[0], given[1], *strides[1], given[2], strides[2][0], given[3], *strides[3])
-            + (*sizes, np.int32(more is not None), out[start:]),
-        )
+        given: list[Any] = []
+        for a, axes in ((left, 3), (right, 3), (scale, 1), (centre, 2)):
+            given += [_from(a, start), *_strides(a)[:axes]]
+        run(space, (tiles, count, 1), 256, (*given, *sizes, np.int32(more is not None), out[start:]))
     return out
 
 
@@ -55,9 +50,7 @@ def power_mean(space: Space, distances: Any, p: float, *, shares: bool) -> tuple
     batch, count = distances.shape
     value, error = (space.empty((batch,), np.float64) for _ in range(2))
     by = space.empty((batch, count), np.float64) if shares else None
-    kernel("project.cu", "power_mean")(
-        space, batch, 128, (distances, np.int32(count), np.float64(p), value, error, by)
-    )
+    kernel("project.cu", "power_mean")(space, batch, 128, (distances, np.int32(count), np.float64(p), value, error, by))
     return value, error, by
 
 

@@ -1,4 +1,4 @@
-"""Assignment and exact transport of equal masses on the device: against SciPy, definitions, and the proofs they carry."""
+"""Assignment and exact transport of equal masses on the device: against SciPy, definitions, and their own proofs."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_definition() -> None:
 def test_layouts() -> None:
     C = np.random.default_rng(1).random((24, 48))
     for view in (C.T, C[:, ::2], np.repeat(C, 2, axis=0)[::2], np.asfortranarray(C)):
-        rows, cols = assign(view)
+        _rows, cols = assign(view)
         assert np.array_equal(cols, scipy_assignment(view)[1])
 
 
@@ -131,7 +131,7 @@ def test_deferred() -> None:
     C = np.random.default_rng(0).random((3, 6, 6))
     C[1, 2] = np.inf
     with pytest.raises(ValueError, match="row 2 of problem 1"), device.deferred_checks():
-        rows, cols = od.linear_sum_assignment(send(C))
+        _rows, cols = od.linear_sum_assignment(send(C))
     assert (receive(cols)[1] == -1).all()
     assert np.array_equal(receive(cols)[2], scipy_assignment(C[2])[1])
 
@@ -216,7 +216,7 @@ def test_wasserstein(cost: str, large: bool) -> None:
     for p in (1.0, 2.0):
         f = od.value_and_grad(od.wasserstein, (0, 1))
         value, grads = f(x, y, p=p, cost=cost)
-        found, gradients = on_device(lambda a, b: f(a, b, p=p, cost=cost))(x, y)
+        found, gradients = on_device(lambda a, b, f=f, p=p: f(a, b, p=p, cost=cost))(x, y)
         assert np.allclose(found, value, rtol=1e-12)
         for a, b in zip(grads, gradients, strict=True):
             assert np.allclose(a, b, rtol=1e-9, atol=1e-12)

@@ -66,13 +66,13 @@ def test_distances(n: int, m: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
-@pytest.mark.parametrize(("n", "m"), [(3, 3), (9, 5), (130, 130), (7, 300), (600, 90)])
+@pytest.mark.parametrize(("n", "m"), [(9, 5), (130, 130), (600, 90)])
 def test_gradients(n: int, m: int, dtype: str) -> None:
     rng = np.random.default_rng([n, m])
     u, v = (rng.standard_normal((2, k)).round(2).astype(dtype) for k in (n, m))
     a, b = (weights(rng, k).astype("f4" if dtype == "f2" else dtype) for k in (n, m))
     tolerance = {"f2": 2e-3, "f4": 2e-6, "f8": 1e-11}[dtype]
-    for p in POWERS:
+    for p in POWERS if dtype == "f8" else POWERS[1:2]:
         for args in ((u, v), (u, v, a, b)):
             f = od.value_and_grad(od.wasserstein_1d, tuple(range(len(args))))
             value, grads = f(*args, p=p)

@@ -14,8 +14,20 @@ import numpy as np
 
 from otdist._arrays import Array
 from otdist.kernels.auction_cuda import Auction, Costs
-from otdist.transport._auction import BIDS, CLIMBS, FALL, FIRST, FIRST_BIDS, FIRST_READS, READS, REACH, ROUNDING
-from otdist.transport._auction import SLACK, TOLERANCE, WARM
+from otdist.transport._auction import (
+    BIDS,
+    CLIMBS,
+    FALL,
+    FIRST,
+    FIRST_BIDS,
+    FIRST_READS,
+    REACH,
+    READS,
+    ROUNDING,
+    SLACK,
+    TOLERANCE,
+    WARM,
+)
 from otdist.transport._solution import Watch
 
 

@@ -17,6 +17,7 @@ from otdist.kernels import assignment_cuda, couplings_cuda
 from otdist.kernels.auction_cuda import Costs
 from otdist.kernels.device import Space
 from otdist.transport import _auction_device
+from otdist.transport._auction import TOLERANCE
 from otdist.transport._solution import Solution, Watch
 from otdist.transport._sparse_plan import SparsePlan
 
@@ -77,7 +78,7 @@ class OnDevice:
         space = self.space
         status = space.zeros((1,), np.int32)
         C = self.costs.first[None]
-        found = assignment_cuda.jonker_volgenant(space, C, 1.0, _auction_device.TOLERANCE, status, proof=True)
+        found = assignment_cuda.jonker_volgenant(space, C, 1.0, TOLERANCE, status, proof=True)
         cols, g = space.host(found.cols)[0], space.host(found.g)[0]
         if cols[0] < 0:
             self._impossible(int(space.host(found.info)[0, 0]))

@@ -62,16 +62,16 @@ def _on_device(door: Door, costs: Any, found: dict[str, Any]) -> Given:
     """The same for arrays on a GPU; masses, which are few numbers, are read."""
     from otdist.transport import _device_problem
 
-    own = (door.space.host(found[name]) if name in found else None for name in ("a", "b"))
+    a, b = (door.space.host(found[name]) if name in found else None for name in ("a", "b"))
     if "costs" in found:
-        return Given(door, _device_problem.matrix(door, found["costs"]), *own)
+        return Given(door, _device_problem.matrix(door, found["costs"]), a, b)
     x, y = found["x"], found.get("y", found["x"])
     for name, z in (("x", x), ("y", y)):
         _one_cloud(name, shaped(name, z))
     choose("cost", costs.cost, COSTS)
     same_d(x=x, y=y)
     problem = _device_problem.clouds(door, x, y, costs.cost, exponent(costs.p, finite=True))
-    return Given(door, problem, *own, (x, y))
+    return Given(door, problem, a, b, (x, y))
 
 
 def _of_grid(grid: Grid, own: dict[str, Any]) -> Given:

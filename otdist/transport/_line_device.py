@@ -24,7 +24,10 @@ def estimate(
     shapes = [None if side is None else arrays[name].shape for name, side in zip(_NAMES, sides, strict=True)]
     if math.prod(batch) == 0:
         value = space.zeros(batch, np.float64)
-        empty = (None if not want or s is None else space.zeros(s, np.float64) for want, s in zip(wanted, shapes))
+        empty = (
+            None if not want or s is None else space.zeros(s, np.float64)
+            for want, s in zip(wanted, shapes, strict=False)
+        )
         return Estimate(value, tuple(empty))
     x, y, a, b = sides
     line = line_distance(space, x, y, a, b, p, door.tolerance, wanted)
@@ -65,8 +68,6 @@ def check(door: Door, names: str, arrays: Mapping[str, Any], again: Callable[[di
 
     def judge(words: Array) -> None:
         again({name: space.host(a) for name, a in arrays.items()})
-        raise ValueError(
-            f"{names}: found samples whose distance leaves the range of float64; divide both by a factor"
-        )
+        raise ValueError(f"{names}: found samples whose distance leaves the range of float64; divide both by a factor")
 
     space.check(judge, *arrays.values())

@@ -20,9 +20,7 @@ from otdist.transport._solution import Watch
 TOLERANCE = 1e-10
 
 
-def assign(
-    door: Door, lent: Any, given: Any, maximize: bool, again: Callable[[Array], object]
-) -> tuple[Any, Any]:
+def assign(door: Door, lent: Any, given: Any, maximize: bool, again: Callable[[Array], object]) -> tuple[Any, Any]:
     """Rows and columns of each problem; `again` solves a host copy where something was wrong, and says what."""
     space = door.space
     C = _costs(space, given, lent)
@@ -67,7 +65,7 @@ def _large(space: Space, problems: Any, whole: bool) -> Any:
 
 
 def _costs(space: Space, given: Any, lent: Any) -> Any:
-    """Costs on the device, of a type that the kernels take: integers as they are, or in float64; half types in float32."""
+    """Costs of a type that kernels take: wide integers as they are, others in float64, half types in float32."""
     name = str(given.dtype).removeprefix("torch.")
     if "float" in name:
         return space.cast(lent, np.float32) if lent.dtype.itemsize == 2 else lent

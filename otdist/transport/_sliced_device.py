@@ -40,17 +40,15 @@ class Clouds:
 
     def some(self, start: int, stop: int) -> Clouds:
         """The problems from start to stop."""
-        parts = (a if a is None or len(a) == 1 else a[start:stop] for a in (self.x, self.y, self.a, self.b))
-        return Clouds(self.space, self.tolerance, *parts, stop - start)
+        x, y, a, b = (z if z is None or len(z) == 1 else z[start:stop] for z in (self.x, self.y, self.a, self.b))
+        return Clouds(self.space, self.tolerance, x, y, a, b, stop - start)
 
     def lines(self, theta: Any, p: float, wanted: tuple[bool, ...]) -> Line:
         """Distances of the projections on each of the directions (1, L, d): rows (P L)."""
-        u, v = (
-            project_cuda.products(self.space, theta, z, self.count, centre=self.x[:, 0]) for z in (self.x, self.y)
-        )
-        own = [self._weights(w, theta.shape[1]) for w in (self.a, self.b)]
-        rows = [z.reshape(-1, z.shape[-1]) for z in (u, v)]
-        return line_distance(self.space, *rows, *own, p, self.tolerance, wanted)
+        u, v = (project_cuda.products(self.space, theta, z, self.count, centre=self.x[:, 0]) for z in (self.x, self.y))
+        a, b = (self._weights(w, theta.shape[1]) for w in (self.a, self.b))
+        u, v = (z.reshape(-1, z.shape[-1]) for z in (u, v))
+        return line_distance(self.space, u, v, a, b, p, self.tolerance, wanted)
 
     def _weights(self, w: Any, directions: int) -> Any:
         if w is None or len(w) == 1:

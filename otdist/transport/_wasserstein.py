@@ -53,8 +53,8 @@ def _on_device(found: Pair, p: float, cost: str, limits: Limits, wanted: tuple[b
             raise ValueError(f"{name}: found None; pass the weights to differentiate by them")
 
     def again(hosts: dict[str, Array]) -> object:
-        given = (hosts.get(name) for name in ("x", "y", "a", "b"))
-        return distances(*given, p, cost, limits, (False,) * 4)
+        own = hosts.get("a"), hosts.get("b")
+        return distances(hosts["x"], hosts["y"], *own, p, cost, limits, (False,) * 4)
 
     outcome = _wasserstein_device.estimate(found, p, cost, limits, wanted)
     arrays = {"x": found.x, "y": found.y, "a": found.x_weights, "b": found.y_weights}

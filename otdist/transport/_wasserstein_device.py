@@ -1,4 +1,4 @@
-"""Wasserstein distances of samples on a GPU: small problems of a batch at once, large ones in turn, lines by sorting."""
+"""Wasserstein distances of samples on a GPU: small problems at once, large ones in turn, lines by sorting."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from otdist._arrays import Array
 from otdist._discrepancy import Estimate
 from otdist._results import ConvergenceWarning, Status
 from otdist._samples import Pair
@@ -64,11 +63,9 @@ def equal_masses(found: Pair) -> None:
                 refuse(found.door.library, f"unequal weights {name}")
 
 
-def _batch(
-    found: Pair, every: Clouds, p: float, cost: str, limits: Limits, values: Any, grads: list[Any]
-) -> None:
+def _batch(found: Pair, every: Clouds, p: float, cost: str, limits: Limits, values: Any, grads: list[Any]) -> None:
     """Problems of up to MOST points: as many at once as their costs fit."""
-    space, n, d = found.door.space, found.n, found.d
+    space, n, _d = found.door.space, found.n, found.d
     power, metric = 2.0 * p if cost == "cosine" else p, _device_problem.METRICS[cost]
     status, noted = space.zeros((1,), np.int32), space.zeros((1,), np.int32)
     flat = [couplings_cuda.placed(space, z, 1.0, cost == "cosine", noted) for z in (every.x, every.y)]
@@ -141,9 +138,7 @@ def _refuse_points(found: Pair, bits: int, cost: str) -> None:
         _device_problem.refuse_points({"x": space.host(found.x), "y": space.host(found.y)}, cost)
 
 
-def _in_turn(
-    found: Pair, every: Clouds, p: float, cost: str, limits: Limits, values: Any, grads: list[Any]
-) -> None:
+def _in_turn(found: Pair, every: Clouds, p: float, cost: str, limits: Limits, values: Any, grads: list[Any]) -> None:
     """Problems of many points, one after the other."""
     space, n = found.door.space, found.n
     mass = np.full(n, 1.0 / n)
@@ -170,4 +165,3 @@ def _in_turn(
             if g is not None:
                 copy(space, space.put(rate * (potential - potential.mean())), g[k])
     copy(space, space.put(host), values)
-

@@ -110,7 +110,9 @@ def wasserstein_1d_estimate(
     line = line_distance(x, y, a, b, power, wanted)
     finite("u and v", line.value)
     shaped = [
-        None if gradient is None else unbroadcast(gradient.reshape(*found.batch, gradient.shape[-1]), arrays[name].shape)
+        None
+        if gradient is None
+        else unbroadcast(gradient.reshape(*found.batch, gradient.shape[-1]), arrays[name].shape)
         for name, gradient in zip(given, line.gradients, strict=True)
     ]
     # one row that served the whole batch
@@ -123,8 +125,8 @@ def _on_device(door: Door, arrays: dict[str, Any], p: float, wanted: tuple[bool,
     from otdist.transport import _line_device
 
     def again(hosts: dict[str, Array]) -> object:
-        given = (hosts.get(name) for name in ("u", "v", "u_weights", "v_weights"))
-        return wasserstein_1d_estimate(*given, p)
+        own = hosts.get("u_weights"), hosts.get("v_weights")
+        return wasserstein_1d_estimate(hosts["u"], hosts["v"], *own, p)
 
     shapes = {
         name: (of_points(name, name[0], a, arrays[name[0]].shape[-1]) if len(name) > 1 else _shaped(name, a)).shape[:-1]

@@ -133,8 +133,8 @@ def _on_device(found: Pair, theta: Array, p: float, wanted: tuple[bool, ...]) ->
     outcome = _sliced_device.estimate(found, theta, p, wanted)
 
     def again(hosts: dict[str, Array]) -> object:
-        given = (hosts.get(name) for name in ("x", "y", "x_weights", "y_weights"))
-        return sliced_wasserstein_estimate(*given, p, theta, 0, False)
+        own = hosts.get("x_weights"), hosts.get("y_weights")
+        return sliced_wasserstein_estimate(hosts["x"], hosts["y"], *own, p, theta, 0, False)
 
     _line_device.check(found.door, "x and y", given_arrays(found), again)
     return outcome
