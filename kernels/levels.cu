@@ -6,15 +6,13 @@
 
 #define NOT_WEIGHTS 2
 
-// Of one row: weights in the order of the points, times a factor; equal ones where there are none.
+// Of one row: weights in the order of the points; equal ones where there are none.
 template <class W, class Item>
 struct Weights {
     const W* w;
     const Item* order;
-    double equal, factor;
-    __device__ __forceinline__ double operator()(long long k) const {
-        return (w ? (double)w[place(order[k])] : equal) * factor;
-    }
+    double equal;
+    __device__ __forceinline__ double operator()(long long k) const { return w ? (double)w[place(order[k])] : equal; }
 };
 
 // An entry that is no weight counts so much that the total is refused.
@@ -30,12 +28,11 @@ __device__ __forceinline__ Level counted(double w, bool& bad) {
 template <class W, class Item>
 __global__ void __launch_bounds__(256)
     weigh_tiles(const W* __restrict__ w, long long w_row, const Item* __restrict__ order, long long order_row, int n,
-                const double* __restrict__ factors, int tiles, Level* __restrict__ sums, int* __restrict__ status) {
+                int tiles, Level* __restrict__ sums, int* __restrict__ status) {
     __shared__ Level room[33];
     const long long row = blockIdx.x / tiles;
     const int first = (int)(blockIdx.x % tiles) * 2048;
-    const Weights<W, Item> weight = {w ? w + row * w_row : w, order + row * order_row, 1.0 / n,
-                                     factors ? factors[row] : 1.0};
+    const Weights<W, Item> weight = {w ? w + row * w_row : w, order + row * order_row, 1.0 / n};
     Level mine = {0, 0}, total;
     bool bad = false;
 #pragma unroll
@@ -48,11 +45,11 @@ __global__ void __launch_bounds__(256)
     if (bad) atomicOr(status, NOT_WEIGHTS);
 }
 
-// totals[row] = that of x, factors[row] = that by which weights of y are multiplied. Totals must be 1 within the
+// totals[row] = that of x, excesses[row] = A/B - 1. Totals must be 1 within the
 // tolerance, else units[row] is NaN and it is noted.
 __global__ void __launch_bounds__(128)
     totals_of(const Level* __restrict__ sums_x, int tiles_x, const Level* __restrict__ sums_y, int tiles_y,
-              double tolerance, Level* __restrict__ totals, double* __restrict__ factors, double* __restrict__ units,
+              double tolerance, Level* __restrict__ totals, double* __restrict__ excesses, double* __restrict__ units,
               int* __restrict__ status) {
     __shared__ Level room[33];
     const long long row = blockIdx.x;
@@ -64,9 +61,10 @@ __global__ void __launch_bounds__(128)
     if (threadIdx.x == 0) {
         const double one = 274877906944.0 * 18446744073709551616.0;  // 2^102
         const bool good = fabs(real(all_x) / one - 1.0) <= tolerance && fabs(real(all_y) / one - 1.0) <= tolerance;
-        const bool same = all_x.x == all_y.x && all_x.y == all_y.y;
+        const bool more = before(all_y, all_x);
+        const double apart = real(more ? minus(all_x, all_y) : minus(all_y, all_x)) / real(all_y);
         totals[row] = all_x;
-        factors[row] = same ? 1.0 : real(all_x) / real(all_y);
+        excesses[row] = more ? apart : -apart;
         if (!good) {
             units[row] = __longlong_as_double(0x7ff8000000000000ll);
             atomicOr(status, NOT_WEIGHTS);
@@ -74,20 +72,20 @@ __global__ void __launch_bounds__(128)
     }
 }
 
-// levels[row, k] of every point, at most the total of the row, which is that of the last point.
+// levels[row, k] of every point, at most the total of the row, which is that of the last point; `scaled`: those of y.
 template <class W, class Item>
 __global__ void __launch_bounds__(256)
     levels_of(const W* __restrict__ w, long long w_row, const Item* __restrict__ order, long long order_row, int n,
-              const double* __restrict__ factors, int tiles, const Level* __restrict__ sums,
+              const double* __restrict__ excesses, int scaled, int tiles, const Level* __restrict__ sums,
               const Level* __restrict__ totals, Level* __restrict__ levels) {
     __shared__ Level room[33];
     const long long row = blockIdx.x / tiles;
     const int tile = (int)(blockIdx.x % tiles), first = tile * 2048 + (int)threadIdx.x * LEVEL_ITEMS;
-    const Weights<W, Item> weight = {w ? w + row * w_row : w, order + row * order_row, 1.0 / n,
-                                     factors ? factors[row] : 1.0};
+    const Weights<W, Item> weight = {w ? w + row * w_row : w, order + row * order_row, 1.0 / n};
     const Level top = totals[row];
     Level before_tile = {0, 0}, own[LEVEL_ITEMS], mine = {0, 0}, total;
     for (int k = (int)threadIdx.x; k < tile; k += 256) before_tile = plus(before_tile, sums[row * tiles + k]);
+    const double excess = excesses[row];
     bool bad = false;
 #pragma unroll
     for (int k = 0; k < LEVEL_ITEMS; ++k) {
@@ -101,6 +99,11 @@ __global__ void __launch_bounds__(256)
 #pragma unroll
     for (int k = 0; k < LEVEL_ITEMS; ++k) {
         upto = plus(upto, own[k]);
-        if (first + k < n) levels[row * n + first + k] = first + k == n - 1 ? top : lesser(upto, top);
+        Level level = upto;
+        if (excess != 0.0) {
+            const Level more = scaled ? share_of(upto, excess) : Level{0, 0};
+            level = rounded(excess > 0.0 ? plus(upto, more) : minus(upto, more));
+        }
+        if (first + k < n) levels[row * n + first + k] = first + k == n - 1 ? top : lesser(level, top);
     }
 }

@@ -38,6 +38,29 @@ __device__ __forceinline__ Level fixed(double w) {
     return {0, (digits + (1ull << (-shift - 1))) >> -shift};
 }
 
+// floor(a |e|), for a < 2^127 and |e| < 1: exact, and so monotone in a.
+__device__ __forceinline__ Level share_of(Level a, double e) {
+    const long long bits = __double_as_longlong(e) & 0x7fffffffffffffffll;
+    const int exponent = (int)(bits >> 52), shift = 1075 - exponent;
+    if (exponent == 0 || shift >= 192) return {0, 0};
+    const unsigned long long digits = ((unsigned long long)bits & 0xfffffffffffffull) | 0x10000000000000ull;
+    const unsigned long long bottom = a.y * digits, carried = __umul64hi(a.y, digits);
+    const unsigned long long middle = a.x * digits + carried;
+    const unsigned long long top = __umul64hi(a.x, digits) + (middle < carried);
+    const unsigned long long words[3] = {shift >= 64 ? middle : bottom, shift >= 64 ? top : middle,
+                                         shift >= 64 ? 0 : top};
+    if (shift >= 128) return {0, shift == 128 ? top : top >> (shift - 128)};
+    const int by = shift % 64;
+    if (by == 0) return {words[1], words[0]};
+    return {(words[1] >> by) | (words[2] << (64 - by)), (words[0] >> by) | (words[1] << (64 - by))};
+}
+
+// To the nearest multiple of 2^-92.
+__device__ __forceinline__ Level rounded(Level a) {
+    const Level up = plus(a, {0, 512});
+    return {up.x, up.y & ~1023ull};
+}
+
 // Levels of one row: (k + 1) step, or stored. The last one is the total.
 struct Counted {
     unsigned long long step;

@@ -152,20 +152,17 @@ class _Rows:
             sums = space.empty((self.batch, int(tiles), 2), np.uint64)
             sides.append((f"<{kind}, {self.item}>", self.batch * int(tiles), given, tiles, sums))
         for types, grid, given, tiles, sums in sides:
-            self.run("levels.cu", f"weigh_tiles{types}", grid, 256, *given, None, tiles, sums, status)
-        totals, factors = space.empty((self.batch, 2), np.uint64), self.real(self.batch)
-        (_, _, _, tiles_x, sums_x), (types, grid, given, tiles_y, sums_y) = sides
-        both = sums_x, tiles_x, sums_y, tiles_y
-        self.run(
-            "levels.cu", "totals_of", self.batch, 128, *both, np.float64(tolerance), totals, factors, self.units, status
-        )
-        self.run("levels.cu", f"weigh_tiles{types}", grid, 256, *given, factors, tiles_y, sums_y, status)
+            self.run("levels.cu", f"weigh_tiles{types}", grid, 256, *given, tiles, sums, status)
+        totals, excesses = space.empty((self.batch, 2), np.uint64), self.real(self.batch)
+        both = sides[0][4], sides[0][3], sides[1][4], sides[1][3]
+        last = np.float64(tolerance), totals, excesses, self.units, status
+        self.run("levels.cu", "totals_of", self.batch, 128, *both, *last)
         found = []
-        for (types, grid, given, tiles, sums), factor, side in zip(
-            sides, (None, factors), (self.x, self.y), strict=True
-        ):
+        for which, (types, grid, given, tiles, sums) in enumerate(sides):
+            side = (self.x, self.y)[which]
+            more = excesses, np.int32(which), tiles, sums, totals
             levels = space.empty((self.batch, side.n, 2), np.uint64)
-            self.run("levels.cu", f"levels_of{types}", grid, 256, *given, factor, tiles, sums, totals, levels)
+            self.run("levels.cu", f"levels_of{types}", grid, 256, *given, *more, levels)
             found.append(levels)
         self.levels_x, self.levels_y = found
 
