@@ -10,317 +10,24 @@
 //
 // A team of 4 to 32 lanes, a block, or several blocks (`splits`) share a row. float32 and half entries are computed
 // in float32 in packs whose entries are 0 or within [2^-60, 2^60]; other packs in float64. Packs are summed in
-// float64, in an order that depends on the shape alone. Rows whose scale leaves the range on the way are left to
+// float64, in an order that depends on shapes, strides and alignment alone. Rows whose scale leaves the range on the way are left to
 // `repair_rows`, which redoes them on multiples by powers of two, or in logarithms.
-#include "rows.cuh"
+#include "histogram_row.cuh"
 
-#define STRAINED 1
-#define FAINT 2
-
-template <class R>
-struct BitsOf;
-template <>
-struct BitsOf<float> {
-    typedef unsigned type;
-    static __device__ __forceinline__ unsigned of(float x) { return __float_as_uint(x); }
-    static constexpr unsigned LARGEST = 0x7f7fffffu, HUGE_ENTRY = 0x7f7fffffu;
-};
-template <>
-struct BitsOf<double> {
-    typedef unsigned long long type;
-    static __device__ __forceinline__ type of(double x) { return (type)__double_as_longlong(x); }
-    static constexpr type LARGEST = 0x7fefffffffffffffull, HUGE_ENTRY = 0x7e70000000000000ull;  // 2^1000
-};
-
-template <class A, class B>
-struct Same {
-    static constexpr bool value = false;
-};
-template <class A>
-struct Same<A, A> {
-    static constexpr bool value = true;
-};
-
-// What is added up over a row. `mean` is <dT, p'>, which a gradient through the normalisation needs.
-struct Sums {
-    double value, lost, affinity, p, q, mean_p, mean_q;
-    int found;  // bits: 1 p invalid, 2 q invalid, 4 a huge entry
-
-    __device__ __forceinline__ void over(int team, double* room) {
-        value = team_sum(value, team, room), lost = team_sum(lost, team, room);
-        affinity = team_sum(affinity, team, room);
-        p = team_sum(p, team, room), q = team_sum(q, team, room);
-        mean_p = team_sum(mean_p, team, room), mean_q = team_sum(mean_q, team, room);
-        found = team_or(found, team, room);
-    }
-    __device__ __forceinline__ void write(double* to) const {
-        to[0] = value, to[1] = lost, to[2] = affinity, to[3] = p, to[4] = q, to[5] = mean_p, to[6] = mean_q;
-        to[7] = (double)found;
-    }
-    __device__ __forceinline__ void add(const double* from) {
-        value += from[0], lost += from[1], affinity += from[2], p += from[3], q += from[4];
-        mean_p += from[5], mean_q += from[6], found |= (int)from[7];
-    }
-};
-
-// How a gradient follows from the derivatives of the terms: a (f dT + h - mean); where the value is infinite under a
-// normalisation only the bins at fault keep theirs.
-struct Spread {
-    double f, h_p, h_q, mean_p, mean_q;
-    int lift_p, lift_q;  // exponents of two
-    bool infinite, broken;
-};
-
-// One pair of rows as a team sees it.
-template <class T, class O, class Tag, bool GRAD, bool REPAIR>
-struct Row {
-    typedef typename Wide<T>::type R;
-    typedef BitsOf<R> Bits;
-    static constexpr int N = PackOf<T>::N;
-    static constexpr bool SINGLE = Same<R, float>::value && !Tag::WIDE && !REPAIR;
-
-    Tag tag;
-    const T *p, *q;
-    O *gp, *gq;
-    Deal<N> deal;
-    double a, b, root_p, root_q;  // p' = p root_p^2 a: the roots are powers of two, 1 but in repairs
-    bool scaled;
-
-    __device__ __forceinline__ Row(const Tag& tag, const T* p, const T* q, O* gp, O* gq, int begin, int end, int team,
-                                   int rank)
-        : tag(tag), p(p), q(q), gp(gp), gq(gq), deal(begin, end, alike(p, q, gp, gq), offset_of(p), team, rank),
-          a(1.0), b(1.0), root_p(1.0), root_q(1.0), scaled(false) {}
-
-    static __device__ __forceinline__ bool alike(const T* p, const T* q, const O* gp, const O* gq) {
-        constexpr int M = N < PackOf<O>::N ? N : PackOf<O>::N;
-        const int offset = offset_of(p);
-        bool same = offset_of(q) == offset;
-        if (GRAD) {
-            if (gp) same = same && offset_of(gp) % M == offset % M;
-            if (gq) same = same && offset_of(gq) % M == offset % M;
-        }
-        return same;
-    }
-
-    // The entries of a step, a negative zero as zero.
-    __device__ __forceinline__ void read(int step, R (&x)[N], R (&y)[N]) const {
-        const Pack<T, N> left = deal.template load<T>(p, step, T{0});
-#pragma unroll
-        for (int i = 0; i < N; i++) x[i] = widen(left.at[i]) + R(0);
-        if (Tag::UNARY) {
-#pragma unroll
-            for (int i = 0; i < N; i++) y[i] = x[i];
-        } else {
-            const Pack<T, N> right = deal.template load<T>(q, step, T{0});
-#pragma unroll
-            for (int i = 0; i < N; i++) y[i] = widen(right.at[i]) + R(0);
-        }
-    }
-
-    // One bin in the arithmetic of S. Products with scales are rounded before anything is done with them: fused into
-    // p a - q b they would make equal histograms differ.
-    template <class S>
-    __device__ __forceinline__ Bin<S> bin(R x, R y) const {
-        if (REPAIR) {
-            const double u = __dmul_rn((double)x * root_p * root_p, a), v = __dmul_rn((double)y * root_q * root_q, b);
-            return read_bin<S>((S)u, (S)v, (S)(u - v));
-        }
-        if (scaled) {
-            const double u = __dmul_rn((double)x, a), v = __dmul_rn((double)y, b);
-            return read_bin<S>((S)u, (S)v, (S)(u - v));
-        }
-        return read_bin<S>((S)x, (S)y);
-    }
-
-    // Whether float arithmetic is safe for a step.
-    __device__ __forceinline__ bool is_safe(const R (&x)[N], const R (&y)[N]) const {
-        unsigned least = ~0u, greatest = 0u;
-#pragma unroll
-        for (int i = 0; i < N; i++) {
-            const unsigned u = __float_as_uint(scaled ? (float)__dmul_rn((double)x[i], a) : (float)x[i]);
-            const unsigned v = __float_as_uint(scaled ? (float)__dmul_rn((double)y[i], b) : (float)y[i]);
-            least = min(least, min(u - 1u, v - 1u)), greatest = max(greatest, max(u, v));
-        }
-        const int reach = tag.reach();
-        return least >= ((unsigned)(127 - reach) << 23) - 1u && greatest <= (unsigned)(127 + reach) << 23;
-    }
-
-    __device__ __forceinline__ void totals(Sums& sums) const {
-        for (int step = 0; step < deal.steps; step++) {
-            R x[N], y[N];
-            read(step, x, y);
-            sums.found |= judge(x, y);
-#pragma unroll
-            for (int i = 0; i < N; i++) {
-                sums.p += REPAIR ? (double)x[i] * root_p * root_p : (double)x[i];
-                sums.q += REPAIR ? (double)y[i] * root_q * root_q : (double)y[i];
-            }
-        }
-    }
-
-    static __device__ __forceinline__ int judge(const R (&x)[N], const R (&y)[N]) {
-        typename Bits::type most_p = 0, most_q = 0;
-#pragma unroll
-        for (int i = 0; i < N; i++) {
-            const typename Bits::type u = Bits::of(x[i]), v = Bits::of(y[i]);
-            most_p = most_p > u ? most_p : u, most_q = most_q > v ? most_q : v;
-        }
-        return (most_p > Bits::LARGEST ? 1 : 0) | (most_q > Bits::LARGEST ? 2 : 0) |
-               (most_p > Bits::HUGE_ENTRY || most_q > Bits::HUGE_ENTRY ? 4 : 0);
-    }
-
-    template <class S>
-    __device__ __forceinline__ void add(const R (&x)[N], const R (&y)[N], bool means, Sums& sums) const {
-        S value = S(0), lost = S(0), affinity = S(0), mean_p = S(0), mean_q = S(0);
-#pragma unroll
-        for (int i = 0; i < N; i++) {
-            const Bin<S> each = bin<S>(x[i], y[i]);
-            const Term<S> term = tag.term(each);
-            value += term.value, lost += term.lost;
-            if (Tag::AFFINE) affinity += term.affinity;
-            if (GRAD && means) {
-                const bool empty = each.p + each.q == S(0);
-                mean_p += empty ? S(0) : term.dp * each.p, mean_q += empty ? S(0) : term.dq * each.q;
-            }
-        }
-        sums.value += (double)value, sums.lost += (double)lost, sums.affinity += (double)affinity;
-        if (GRAD && means) sums.mean_p += (double)mean_p, sums.mean_q += (double)mean_q;
-    }
-
-    __device__ __forceinline__ static double shift(double x, int exponent) { return exponent ? ldexp(x, exponent) : x; }
-
-    template <class S>
-    __device__ __forceinline__ void slopes(const R (&x)[N], const R (&y)[N], const Spread& w, int step) const {
-        O left[N], right[N];
-#pragma unroll
-        for (int i = 0; i < N; i++) {
-            const Bin<S> each = bin<S>(x[i], y[i]);
-            const Term<S> term = tag.term(each);
-            const bool empty = each.p + each.q == S(0);
-            S u = empty ? S(0) : S(w.f) * term.dp, v = empty ? S(0) : S(w.f) * term.dq;
-            if (w.h_p != 0.0) u = each.p == S(0) ? S(0) : S((double)u + w.h_p);
-            if (w.h_q != 0.0) v = (tag.power() == 0.0 ? each.p : each.q) == S(0) ? S(0) : S((double)v + w.h_q);
-            if (w.broken) u = v = S(NAN_VALUE);
-            if (scaled && w.infinite) {
-                u = abs_of(u) == S(INFINITY) ? u : S(0), v = abs_of(v) == S(INFINITY) ? v : S(0);
-            } else if (scaled) {
-                left[i] = cast<O>(shift(((double)u - w.mean_p) * a, REPAIR ? w.lift_p : 0));
-                right[i] = cast<O>(shift(((double)v - w.mean_q) * b, REPAIR ? w.lift_q : 0));
-                continue;
-            }
-            left[i] = REPAIR ? cast<O>(shift((double)u, w.lift_p)) : cast<O>(u);
-            right[i] = REPAIR ? cast<O>(shift((double)v, w.lift_q)) : cast<O>(v);
-        }
-        if (gp) deal.store(gp, step, left);
-        if (gq) deal.store(gq, step, right);
-    }
-
-    // The pass that adds up the terms; `direct` writes the gradients in the same pass.
-    __device__ __forceinline__ void terms(Sums& sums, bool direct, bool means, const Spread& w) const {
-        for (int step = 0; step < deal.steps; step++) {
-            R x[N], y[N];
-            read(step, x, y);
-            sums.found |= judge(x, y);
-            R sum_p = R(0), sum_q = R(0);
-#pragma unroll
-            for (int i = 0; i < N; i++) sum_p += x[i], sum_q += y[i];
-            sums.p += (double)sum_p * root_p * root_p, sums.q += (double)sum_q * root_q * root_q;
-            bool single = false;
-            if constexpr (SINGLE) single = is_safe(x, y) && is_moderate(w);
-            if constexpr (SINGLE) {
-                if (single) {
-                    add<float>(x, y, means, sums);
-                    if (GRAD && direct) slopes<float>(x, y, w, step);
-                }
-            }
-            if (!single) {
-                add<double>(x, y, means, sums);
-                if (GRAD && direct) slopes<double>(x, y, w, step);
-            }
-        }
-    }
-
-    __device__ __forceinline__ void spread(const Spread& w) const {
-        for (int step = 0; step < deal.steps; step++) {
-            R x[N], y[N];
-            read(step, x, y);
-            bool single = false;
-            if constexpr (SINGLE) single = is_safe(x, y) && is_moderate(w);
-            if constexpr (SINGLE) {
-                if (single) slopes<float>(x, y, w, step);
-            }
-            if (!single) slopes<double>(x, y, w, step);
-        }
-    }
-
-    // Largest entries, and the largest difference.
-    __device__ __forceinline__ void sizes(double& most_p, double& most_q, double& most) const {
-        for (int step = 0; step < deal.steps; step++) {
-            R x[N], y[N];
-            read(step, x, y);
-            for (int i = 0; i < N; i++) {
-                most_p = fmax(most_p, (double)x[i]), most_q = fmax(most_q, (double)y[i]);
-                most = fmax(most, fabs((double)x[i] - (double)y[i]));
-            }
-        }
-    }
-
-    // log of p'^a q'^(1-a), -inf at empty bins.
-    __device__ __forceinline__ double exponent(const Bin<double>& x) const {
-        const double power = tag.power();
-        if (x.q == 0.0 || (x.p == 0.0 && power > 0.0)) return -(double)INFINITY;
-        return (power > 0.0 ? power * log(x.p) : 0.0) + (1.0 - power) * log(x.q);
-    }
-
-    // log sum p'^a q'^(1-a) where the sum itself leaves the range of double, and the gradients of `scale` times it.
-    __device__ __forceinline__ double log_affinity(double scale, const Spread& w, double* room) const {
-        const double power = tag.power();
-        double top = -(double)INFINITY, sum = 0.0;
-        for (int step = 0; step < deal.steps; step++) {
-            R x[N], y[N];
-            read(step, x, y);
-            for (int i = 0; i < N; i++) top = fmax(top, exponent(bin<double>(x[i], y[i])));
-        }
-        top = block_max(top, room);
-        if (top == -(double)INFINITY) return top;
-        for (int step = 0; step < deal.steps; step++) {
-            R x[N], y[N];
-            read(step, x, y);
-            for (int i = 0; i < N; i++) sum += exp(exponent(bin<double>(x[i], y[i])) - top);
-        }
-        sum = block_sum(sum, room);
-        for (int step = 0; GRAD && step < deal.steps; step++) {
-            R x[N], y[N];
-            O left[N], right[N];
-            read(step, x, y);
-            for (int i = 0; i < N; i++) {
-                const Bin<double> each = bin<double>(x[i], y[i]);
-                const double share = scale * exp(exponent(each) - top) / sum;
-                double u = each.p > 0.0 ? power * share / each.p : 0.0;
-                double v = each.q > 0.0 ? (1.0 - power) * share / each.q : 0.0;
-                if (scaled) u = (u - power * scale) * a, v = (v - (1.0 - power) * scale) * b;
-                left[i] = cast<O>(shift(u, w.lift_p)), right[i] = cast<O>(shift(v, w.lift_q));
-            }
-            if (gp) deal.store(gp, step, left);
-            if (gq) deal.store(gq, step, right);
-        }
-        return top + log(sum);
-    }
-
-    static __device__ __forceinline__ bool is_moderate(const Spread& w) {
-        const double f = fabs(w.f);
-        return f > 1e-20 && f < 1e20;
-    }
-};
+// Blocks of 256 threads that a processor should hold at least: registers are shared out by it.
+template <class T, class Tag>
+constexpr int blocks_for(bool grad) {
+    return Tag::UNROLL < 4 ? (grad ? 1 : 2) : grad || sizeof(T) != 4 ? 2 : 3;
+}
 
 // `phase`: 0 all at once; a row in several blocks: 1 sums for the normalisation, 2 terms, 3 the value and gradients.
 // `partial`: (2, n, splits, 8) doubles. Words of `flags`: word_p, word_q. low <= value <= high is not strained.
-template <class T, class O, class Tag, bool GRAD>
-__global__ void __launch_bounds__(256) rows(
+template <class T, class O, class Tag, bool GRAD, bool NORMALIZE>
+__global__ void __launch_bounds__(256, blocks_for<T, Tag>(GRAD)) rows(
     const T* __restrict__ P, const T* __restrict__ Q, long long n, int k, long long n0, long long n1, long long n2,
     long long n3, long long p0, long long p1, long long p2, long long p3, long long q0, long long q1, long long q2,
     long long q3, double alpha, double less, int reach, int kind, double scale, double c, double order, int literal,
-    int normalize, double tolerance, int strain, double low, double high, int team, int phase, int splits,
+    double tolerance, int strain, double low, double high, int team, int phase, int splits,
     double* partial, void* V, int value_kind, O* GP, O* GQ, int* flags, int word_p, int word_q, int* repair) {
     __shared__ double room[32];
     const int teams = blockDim.x / team, rank = threadIdx.x % team;
@@ -330,11 +37,11 @@ __global__ void __launch_bounds__(256) rows(
     const long long r = there ? slot / splits : n - 1;
     const Batch batch = {n0, n1, n2, n3};
     const int share = ((k + splits - 1) / splits + 31) / 32 * 32, begin = min(part * share, k), end = min(begin + share, k);
-    Row<T, O, Tag, GRAD, false> row(Tag(alpha, less, reach), P + batch.at(r, p0, p1, p2, p3),
+    Row<T, O, Tag, GRAD, NORMALIZE> row(Tag(alpha, less, reach), P + batch.at(r, p0, p1, p2, p3),
                                     Q + batch.at(r, q0, q1, q2, q3), GP && there ? GP + r * k : nullptr,
                                     GQ && there ? GQ + r * k : nullptr, begin, there ? end : begin, team, rank);
     const Finish finish = {kind, scale, c, order, literal != 0};
-    const bool direct = GRAD && kind == IDENTITY && !normalize;
+    const bool direct = GRAD && kind == IDENTITY && !NORMALIZE;
     double* first = partial + (r * splits) * 8;
     double* second = partial + (n * splits + r * splits) * 8;
     Spread w = {scale, 0.0, 0.0, 0.0, 0.0, 0, 0, false, false};
@@ -342,7 +49,7 @@ __global__ void __launch_bounds__(256) rows(
     int found = 0;
     double whole_p = 1.0, whole_q = 1.0;
 
-    if (normalize) {
+    if (NORMALIZE) {
         Sums sums = {};
         if (phase <= 1) {
             row.totals(sums);
@@ -354,11 +61,11 @@ __global__ void __launch_bounds__(256) rows(
         } else {
             for (int i = 0; i < splits; i++) sums.add(first + i * 8);
         }
-        row.a = 1.0 / sums.p, row.b = 1.0 / sums.q, row.scaled = true;
+        row.a = 1.0 / sums.p, row.b = 1.0 / sums.q;
         whole_p = sums.p, whole_q = sums.q, found = sums.found;
     }
     if (phase != 3) {
-        row.terms(whole, direct, GRAD && normalize, w);
+        row.terms(whole, direct, w);
         whole.over(team, room);
         if (phase == 2) {
             if (rank == 0 && there) whole.write(second + part * 8);
@@ -369,9 +76,9 @@ __global__ void __launch_bounds__(256) rows(
     }
     if (!there) return;
     found |= whole.found;
-    if (!normalize) whole_p = whole.p, whole_q = whole.q;
+    if (!NORMALIZE) whole_p = whole.p, whole_q = whole.q;
     int bad_p = found & 1 ? INVALID_ENTRY : 0, bad_q = found & 2 ? INVALID_ENTRY : 0;
-    if (normalize) {
+    if (NORMALIZE) {
         if (whole_p == 0.0) bad_p |= BAD_SUM;
         if (whole_q == 0.0) bad_q |= BAD_SUM;
     } else if (tolerance >= 0.0) {
@@ -409,12 +116,12 @@ __device__ __forceinline__ int opposite(double x) { return -((((int)logb(x) + 1)
 // The rows that `rows` has marked: those that strained the range of double are redone on c p, c q (on multiples of
 // their own where they are normalised), c a power of two: D(cp, cq) = c^degree D(p, q), plus a logarithm of c for the
 // literal ones. Affinities out of range are summed in logarithms.
-template <class T, class O, class Tag, bool GRAD>
-__global__ void __launch_bounds__(256) repair_rows(
+template <class T, class O, class Tag, bool GRAD, bool NORMALIZE>
+__global__ void __launch_bounds__(256, 1) repair_rows(
     const T* __restrict__ P, const T* __restrict__ Q, long long n, int k, long long n0, long long n1, long long n2,
     long long n3, long long p0, long long p1, long long p2, long long p3, long long q0, long long q1, long long q2,
     long long q3, double alpha, double less, int reach, int kind, double scale, double c, double order, int literal,
-    int normalize, double degree, void* V, int value_kind, O* GP, O* GQ, const int* repair) {
+    double degree, void* V, int value_kind, O* GP, O* GQ, const int* repair) {
     __shared__ double room[32];
     if (repair[0] == 0) return;
     const Batch batch = {n0, n1, n2, n3};
@@ -422,7 +129,7 @@ __global__ void __launch_bounds__(256) repair_rows(
     for (long long r = blockIdx.x; r < n; r += gridDim.x) {
         const int todo = repair[1 + r];
         if (todo == 0) continue;
-        Row<T, O, Tag, GRAD, true> row(Tag(alpha, less, reach), P + batch.at(r, p0, p1, p2, p3),
+        Row<T, O, Tag, GRAD, NORMALIZE, true> row(Tag(alpha, less, reach), P + batch.at(r, p0, p1, p2, p3),
                                        Q + batch.at(r, q0, q1, q2, q3), GP ? GP + r * k : nullptr,
                                        GQ ? GQ + r * k : nullptr, 0, k, blockDim.x, threadIdx.x);
         int lift_p = 0, lift_q = 0;
@@ -430,26 +137,26 @@ __global__ void __launch_bounds__(256) repair_rows(
             double most_p = 0.0, most_q = 0.0, most = 0.0;
             row.sizes(most_p, most_q, most);
             most_p = block_max(most_p, room), most_q = block_max(most_q, room), most = block_max(most, room);
-            if (!normalize && most == 0.0) continue;  // equal rows: nothing to repair
-            lift_p = opposite(normalize ? most_p : most), lift_q = opposite(normalize ? most_q : most);
+            if (!NORMALIZE && most == 0.0) continue;  // equal rows: nothing to repair
+            lift_p = opposite(NORMALIZE ? most_p : most), lift_q = opposite(NORMALIZE ? most_q : most);
             row.root_p = power_of_two(lift_p / 2), row.root_q = power_of_two(lift_q / 2);
         }
         Sums whole = {};
         double whole_p, whole_q;
-        if (normalize) {
+        if (NORMALIZE) {
             Sums sums = {};
             row.totals(sums);
             sums.over(blockDim.x, room);
-            row.a = 1.0 / sums.p, row.b = 1.0 / sums.q, row.scaled = true;
+            row.a = 1.0 / sums.p, row.b = 1.0 / sums.q;
             whole_p = sums.p, whole_q = sums.q;
         }
         Spread w = {1.0, 0.0, 0.0, 0.0, 0.0, 0, 0, false, false};
-        row.terms(whole, false, GRAD && normalize, w);
+        row.terms(whole, false, w);
         whole.over(blockDim.x, room);
-        if (!normalize) whole_p = whole.p, whole_q = whole.q;
+        if (!NORMALIZE) whole_p = whole.p, whole_q = whole.q;
         const Finished done = finish_row(finish, whole.value, whole.lost > 0.0, whole.affinity, whole_p * row.a,
                                          whole_q * row.b);
-        const double d = normalize ? 0.0 : degree;
+        const double d = NORMALIZE ? 0.0 : degree;
         w.lift_p = (int)((1.0 - d) * lift_p), w.lift_q = (int)((1.0 - d) * lift_q);
         double value = done.value, logarithm = 0.0;
         if (done.faint) {
@@ -459,8 +166,8 @@ __global__ void __launch_bounds__(256) repair_rows(
             value = scale * (logarithm - drift);
         }
         const double plain = value;
-        value = Row<T, O, Tag, GRAD, true>::shift(value, -(int)(d * lift_p));
-        if (kind == LOGARITHM && !normalize) value -= scale * 0.6931471805599453 * lift_p;
+        value = Row<T, O, Tag, GRAD, NORMALIZE, true>::shift(value, -(int)(d * lift_p));
+        if (kind == LOGARITHM && !NORMALIZE) value -= scale * 0.6931471805599453 * lift_p;
         if (threadIdx.x == 0) store_value(V, value_kind, r, value);
         if (!GRAD || (done.faint && logarithm != -(double)INFINITY)) continue;
         w.f = done.f, w.h_p = done.h_p, w.h_q = done.h_q;
