@@ -161,10 +161,10 @@ struct LogitRow {
                (!GRAD || !gq || offset_of(gq) % M == offset % M);
     }
 
-    __device__ __forceinline__ void read(const T* x, int step, double (&y)[N]) const {
+    __device__ __forceinline__ void read(const T* x, int step, R (&y)[N]) const {
         const Pack<T, N> pack = deal.template load<T>(x, step, missing());
 #pragma unroll
-        for (int i = 0; i < N; i++) y[i] = (double)widen(pack.at[i]);
+        for (int i = 0; i < N; i++) y[i] = widen(pack.at[i]);
     }
 
     static __device__ __forceinline__ T missing() { return cast<T>(-INFINITY); }
@@ -173,17 +173,18 @@ struct LogitRow {
     __device__ __forceinline__ int partition(const T* x, Partition& whole) const {
         int found = 0;
         for (int step = 0; step < deal.steps; step++) {
-            double y[N], top = -(double)INFINITY, sum = 0.0;
+            R y[N];
+            double top = -(double)INFINITY, sum = 0.0;
             read(x, step, y);
 #pragma unroll
             for (int i = 0; i < N; i++) {
-                if (!(y[i] < (double)INFINITY)) found = 1, y[i] = 0.0;
-                top = fmax(top, y[i]);
+                if (!(y[i] < R(INFINITY))) found = 1, y[i] = R(0);
+                top = fmax(top, (double)y[i]);
             }
             if (top > -(double)INFINITY) {
                 const double most = fmax(top, whole.top);
 #pragma unroll
-                for (int i = 0; i < N; i++) sum += exp_and_expm1(y[i] - most).power;
+                for (int i = 0; i < N; i++) sum += exp_and_expm1((double)y[i] - most).power;
                 whole.sum = Partition::scaled(whole.sum, whole.top - most) + sum, whole.top = most;
             }
         }
@@ -197,12 +198,12 @@ struct LogitRow {
 
     // Whether float arithmetic is safe for a step: probabilities 0, or within the reach of the tag and at most 1/4. Those
     // of the few greater ones nearly cancel against <p, dT/dp>.
-    __device__ __forceinline__ bool is_safe(const double (&x)[N], const double (&y)[N]) const {
+    __device__ __forceinline__ bool is_safe(const R (&x)[N], const R (&y)[N]) const {
         const double least = -0.6931471805599453 * (tag.reach() - 1);
         bool safe = true;
 #pragma unroll
         for (int i = 0; i < N; i++) {
-            const double u = (x[i] - top_p) - log_p, v = (y[i] - top_q) - log_q;
+            const double u = ((double)x[i] - top_p) - log_p, v = ((double)y[i] - top_q) - log_q;
             safe = safe && (u >= least || u == -(double)INFINITY) && (v >= least || v == -(double)INFINITY) &&
                    fmax(u, v) <= -1.3862943611198906;
         }
@@ -210,18 +211,23 @@ struct LogitRow {
     }
 
     template <class S>
-    __device__ __forceinline__ void add(const double (&x)[N], const double (&y)[N], LogitSums& sums) const {
+    __device__ __forceinline__ void add(R (&x)[N], R (&y)[N], LogitSums& sums) const {
+        constexpr int STEP = Together<Tag, S, SINGLE, N>::STEP;
         S value = S(0), lost = S(0), affinity = S(0), mean_p = S(0), mean_q = S(0);
+#pragma unroll 1
+        for (int turn = 0; turn < N; turn += STEP) {
 #pragma unroll
-        for (int i = 0; i < N; i++) {
-            const Bin<S> each = bin<S>(x[i], y[i]);
-            const Term<S> term = logit_term(tag, each);
-            value += max_of(term.value, S(0)), lost += term.lost;  // rounding of probabilities held at SMALLEST
-            if (Tag::AFFINE) affinity += term.affinity;
-            if (GRAD) {
-                const Weighted<S> w = weighted_of(tag, each, term);
-                mean_p += each.p == S(0) ? S(0) : w.p, mean_q += each.q == S(0) ? S(0) : w.q;
+            for (int i = 0; i < STEP; i++) {
+                const Bin<S> each = bin<S>(x[i], y[i]);
+                const Term<S> term = logit_term(tag, each);
+                value += max_of(term.value, S(0)), lost += term.lost;  // rounding of probabilities held at SMALLEST
+                if (Tag::AFFINE) affinity += term.affinity;
+                if (GRAD) {
+                    const Weighted<S> w = weighted_of(tag, each, term);
+                    mean_p += each.p == S(0) ? S(0) : w.p, mean_q += each.q == S(0) ? S(0) : w.q;
+                }
             }
+            rotate<STEP>(x), rotate<STEP>(y);
         }
         sums.value += (double)value, sums.lost += (double)lost, sums.affinity += (double)affinity;
         if (GRAD) sums.mean_p += (double)mean_p, sums.mean_q += (double)mean_q;
@@ -229,7 +235,7 @@ struct LogitRow {
 
     __device__ __forceinline__ void terms(LogitSums& sums) const {
         for (int step = 0; step < deal.steps; step++) {
-            double x[N], y[N];
+            R x[N], y[N];
             read(p, step, x), read(q, step, y);
             bool single = false;
             if constexpr (SINGLE) {
@@ -242,20 +248,26 @@ struct LogitRow {
 
     // f (p dT/dp - p <p, dT/dp>); where the value is infinite only the bins at fault keep theirs.
     template <class S>
-    __device__ __forceinline__ void slopes(const double (&x)[N], const double (&y)[N], const LogitSums& sums, double f,
-                                           bool infinite, bool broken, int step) const {
+    __device__ __forceinline__ void slopes(R (&x)[N], R (&y)[N], const LogitSums& sums, double f, bool infinite,
+                                           bool broken, int step) const {
+        constexpr int STEP = Together<Tag, S, SINGLE, N>::STEP;
         O left[N], right[N];
+#pragma unroll 1
+        for (int turn = 0; turn < N; turn += STEP) {
+            rotate<STEP>(left), rotate<STEP>(right);
 #pragma unroll
-        for (int i = 0; i < N; i++) {
-            const Bin<S> each = bin<S>(x[i], y[i]);
-            const Term<S> term = logit_term(tag, each);
-            const Weighted<S> w = weighted_of(tag, each, term);
-            const double fault = each.q == S(0) ? (double)INFINITY : -(double)INFINITY;
-            double u = each.p == S(0) ? 0.0 : (double)w.p, v = each.q == S(0) ? 0.0 : (double)w.q;
-            u = f * (u - (double)each.p * sums.mean_p), v = f * (v - (double)each.q * sums.mean_q);
-            if (infinite) u = term.lost > S(0) ? f * fault : 0.0, v = term.lost > S(0) ? -f * fault : 0.0;
-            if (broken) u = v = (double)NAN_VALUE;
-            left[i] = cast<O>(u), right[i] = cast<O>(v);
+            for (int i = 0; i < STEP; i++) {
+                const Bin<S> each = bin<S>(x[i], y[i]);
+                const Term<S> term = logit_term(tag, each);
+                const Weighted<S> w = weighted_of(tag, each, term);
+                const double fault = each.q == S(0) ? (double)INFINITY : -(double)INFINITY;
+                double u = each.p == S(0) ? 0.0 : (double)w.p, v = each.q == S(0) ? 0.0 : (double)w.q;
+                u = f * (u - (double)each.p * sums.mean_p), v = f * (v - (double)each.q * sums.mean_q);
+                if (infinite) u = term.lost > S(0) ? f * fault : 0.0, v = term.lost > S(0) ? -f * fault : 0.0;
+                if (broken) u = v = (double)NAN_VALUE;
+                left[N - STEP + i] = cast<O>(u), right[N - STEP + i] = cast<O>(v);
+            }
+            rotate<STEP>(x), rotate<STEP>(y);
         }
         if (gp) deal.store(gp, step, left);
         if (gq) deal.store(gq, step, right);
@@ -263,7 +275,7 @@ struct LogitRow {
 
     __device__ __forceinline__ void spread(const LogitSums& sums, double f, bool infinite, bool broken) const {
         for (int step = 0; step < deal.steps; step++) {
-            double x[N], y[N];
+            R x[N], y[N];
             read(p, step, x), read(q, step, y);
             bool single = false;
             if constexpr (SINGLE) {
@@ -285,25 +297,25 @@ struct LogitRow {
         const double a = tag.power();
         double top = -(double)INFINITY, sum = 0.0;
         for (int step = 0; step < deal.steps; step++) {
-            double x[N], y[N];
+            R x[N], y[N];
             read(p, step, x), read(q, step, y);
             for (int i = 0; i < N; i++) top = fmax(top, exponent(x[i], y[i]));
         }
         top = block_max(top, room);
         if (top == -(double)INFINITY) return top;
         for (int step = 0; step < deal.steps; step++) {
-            double x[N], y[N];
+            R x[N], y[N];
             read(p, step, x), read(q, step, y);
             for (int i = 0; i < N; i++) sum += exp(exponent(x[i], y[i]) - top);
         }
         sum = block_sum(sum, room);
         for (int step = 0; GRAD && step < deal.steps; step++) {
-            double x[N], y[N];
+            R x[N], y[N];
             O left[N], right[N];
             read(p, step, x), read(q, step, y);
             for (int i = 0; i < N; i++) {
                 const double share = exp(exponent(x[i], y[i]) - top) / sum;
-                const double u = exp((x[i] - top_p) - log_p), v = exp((y[i] - top_q) - log_q);
+                const double u = exp(((double)x[i] - top_p) - log_p), v = exp(((double)y[i] - top_q) - log_q);
                 left[i] = cast<O>(scale * a * (share - u)), right[i] = cast<O>(scale * (1.0 - a) * (share - v));
             }
             if (gp) deal.store(gp, step, left);
@@ -343,7 +355,7 @@ __device__ __forceinline__ Partitions partitions(const Row& row, const Tag&, int
 
 // `phase`, `partial` and the rest as for `rows`.
 template <class T, class O, class Tag, bool GRAD>
-__global__ void __launch_bounds__(256) logit_rows(
+__global__ void __launch_bounds__(256, Tag::UNROLL < 4 ? 1 : 2) logit_rows(
     const T* __restrict__ P, const T* __restrict__ Q, long long n, int k, long long n0, long long n1, long long n2,
     long long n3, long long p0, long long p1, long long p2, long long p3, long long q0, long long q1, long long q2,
     long long q3, double alpha, double less, int reach, int kind, double scale, double c, double order, int literal,
@@ -411,7 +423,7 @@ __global__ void __launch_bounds__(256) logit_rows(
 
 // The rows whose affinity has left the range, in logarithms.
 template <class T, class O, class Tag, bool GRAD>
-__global__ void __launch_bounds__(256) repair_logits(
+__global__ void __launch_bounds__(256, 1) repair_logits(
     const T* __restrict__ P, const T* __restrict__ Q, long long n, int k, long long n0, long long n1, long long n2,
     long long n3, long long p0, long long p1, long long p2, long long p3, long long q0, long long q1, long long q2,
     long long q3, double alpha, double less, int reach, int kind, double scale, double c, double order, int literal,

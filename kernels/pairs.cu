@@ -60,11 +60,11 @@ struct TilePolicy {
     const Facts &left, &right;
     const Finish& finish;
     double factor;
-    long long row0;
+    int row0;
 
     template <class Sum>
-    __device__ __forceinline__ void step(int slot, long long j, Sum sum) const {
-        const long long i = tile_row<Real>(row0, slot);
+    __device__ __forceinline__ void step(int slot, int j, Sum sum) const {
+        const int i = tile_row<Real>(row0, slot);
         if (i >= window.i1) return;
         const Fact x = fact_of<KIND>(left, i), y = fact_of<KIND>(right, j);
         window.put(i, j, value_of<KIND, Out>(finish, factor * (double)sum, x, y));
@@ -80,16 +80,16 @@ __global__ void __launch_bounds__(256, 2)
     typedef Tile<Cost, Entry, 4, true> T;
     extern __shared__ __align__(128) unsigned char tile_room[];
     const Window<Out> window{i0, i1, j0, j1, half, out, si, sj};
-    const long long across = (j1 - j0 + span - 1) / span;
-    const long long i = i0 + blockIdx.x / across * 64, last = j0 + (blockIdx.x % across + 1) * span;
-    long long j = last - span;
+    const int across = (int)(j1 - j0 + span - 1) / span;
+    const int i = (int)i0 + (int)(blockIdx.x / across) * 64, last = (int)j0 + (int)(blockIdx.x % across + 1) * span;
+    int j = last - span;
     while (j < last && window.skips(i, j, 64)) j += 64;
     const Facts facts_x{left, n}, facts_y{right, m};
     const Finish finish{scale, 0.0, 0.0, 0};
     const Cost cost(globals[0]);
     TilePolicy<typename T::Real, KIND, Out> policy{window, facts_x, facts_y, finish, cost.factor(), i};
-    tile_sweep<T>(cost, sheet(x, i1, bins, T::V), sheet(y, j1, bins, T::V), bins, i, j, last < j1 ? last : j1, tile_room,
-                  policy);
+    const Sheet<Entry> rows = sheet(x, (int)i1, bins, T::V), columns = sheet(y, (int)j1, bins, T::V);
+    tile_sweep<T>(cost, rows, columns, bins, i, j, last < j1 ? last : (int)j1, tile_room, policy);
 }
 
 // --------------------------------------------------------------------------------------------------- mirror

@@ -10,7 +10,7 @@
 //
 // A team of 4 to 32 lanes, a block, or several blocks (`splits`) share a row. float32 and half entries are computed
 // in float32 in packs whose entries are 0 or within [2^-60, 2^60]; other packs in float64. Packs are summed in
-// float64, in an order that depends on the shape alone. Rows whose scale leaves the range on the way are left to
+// float64, in an order that depends on shapes, strides and alignment alone. Rows whose scale leaves the range on the way are left to
 // `repair_rows`, which redoes them on multiples by powers of two, or in logarithms.
 #include "rows.cuh"
 
@@ -72,7 +72,7 @@ struct Spread {
 };
 
 // One pair of rows as a team sees it.
-template <class T, class O, class Tag, bool GRAD, bool REPAIR>
+template <class T, class O, class Tag, bool GRAD, bool SCALED, bool REPAIR = false>
 struct Row {
     typedef typename Wide<T>::type R;
     typedef BitsOf<R> Bits;
@@ -84,12 +84,11 @@ struct Row {
     O *gp, *gq;
     Deal<N> deal;
     double a, b, root_p, root_q;  // p' = p root_p^2 a: the roots are powers of two, 1 but in repairs
-    bool scaled;
 
     __device__ __forceinline__ Row(const Tag& tag, const T* p, const T* q, O* gp, O* gq, int begin, int end, int team,
                                    int rank)
         : tag(tag), p(p), q(q), gp(gp), gq(gq), deal(begin, end, alike(p, q, gp, gq), offset_of(p), team, rank),
-          a(1.0), b(1.0), root_p(1.0), root_q(1.0), scaled(false) {}
+          a(1.0), b(1.0), root_p(1.0), root_q(1.0) {}
 
     static __device__ __forceinline__ bool alike(const T* p, const T* q, const O* gp, const O* gq) {
         constexpr int M = N < PackOf<O>::N ? N : PackOf<O>::N;
@@ -125,7 +124,7 @@ struct Row {
             const double u = __dmul_rn((double)x * root_p * root_p, a), v = __dmul_rn((double)y * root_q * root_q, b);
             return read_bin<S>((S)u, (S)v, (S)(u - v));
         }
-        if (scaled) {
+        if (SCALED) {
             const double u = __dmul_rn((double)x, a), v = __dmul_rn((double)y, b);
             return read_bin<S>((S)u, (S)v, (S)(u - v));
         }
@@ -137,8 +136,8 @@ struct Row {
         unsigned least = ~0u, greatest = 0u;
 #pragma unroll
         for (int i = 0; i < N; i++) {
-            const unsigned u = __float_as_uint(scaled ? (float)__dmul_rn((double)x[i], a) : (float)x[i]);
-            const unsigned v = __float_as_uint(scaled ? (float)__dmul_rn((double)y[i], b) : (float)y[i]);
+            const unsigned u = __float_as_uint(SCALED ? (float)__dmul_rn((double)x[i], a) : (float)x[i]);
+            const unsigned v = __float_as_uint(SCALED ? (float)__dmul_rn((double)y[i], b) : (float)y[i]);
             least = min(least, min(u - 1u, v - 1u)), greatest = max(greatest, max(u, v));
         }
         const int reach = tag.reach();
@@ -170,53 +169,102 @@ struct Row {
     }
 
     template <class S>
-    __device__ __forceinline__ void add(const R (&x)[N], const R (&y)[N], bool means, Sums& sums) const {
+    __device__ __forceinline__ void add(R (&x)[N], R (&y)[N], Sums& sums) const {
+        constexpr int STEP = Together<Tag, S, SINGLE, N>::STEP;
         S value = S(0), lost = S(0), affinity = S(0), mean_p = S(0), mean_q = S(0);
+#pragma unroll 1
+        for (int turn = 0; turn < N; turn += STEP) {
 #pragma unroll
-        for (int i = 0; i < N; i++) {
-            const Bin<S> each = bin<S>(x[i], y[i]);
-            const Term<S> term = tag.term(each);
-            value += term.value, lost += term.lost;
-            if (Tag::AFFINE) affinity += term.affinity;
-            if (GRAD && means) {
-                const bool empty = each.p + each.q == S(0);
-                mean_p += empty ? S(0) : term.dp * each.p, mean_q += empty ? S(0) : term.dq * each.q;
+            for (int i = 0; i < STEP; i++) {
+                const Bin<S> each = bin<S>(x[i], y[i]);
+                const Term<S> term = tag.term(each);
+                value += term.value, lost += term.lost;
+                if (Tag::AFFINE) affinity += term.affinity;
+                if (GRAD && SCALED) {
+                    const bool empty = each.p + each.q == S(0);
+                    mean_p += empty ? S(0) : term.dp * each.p, mean_q += empty ? S(0) : term.dq * each.q;
+                }
             }
+            rotate<STEP>(x), rotate<STEP>(y);
         }
         sums.value += (double)value, sums.lost += (double)lost, sums.affinity += (double)affinity;
-        if (GRAD && means) sums.mean_p += (double)mean_p, sums.mean_q += (double)mean_q;
+        if (GRAD && SCALED) sums.mean_p += (double)mean_p, sums.mean_q += (double)mean_q;
     }
 
     __device__ __forceinline__ static double shift(double x, int exponent) { return exponent ? ldexp(x, exponent) : x; }
 
+    // What becomes of the derivatives (u, v) of a bin.
     template <class S>
-    __device__ __forceinline__ void slopes(const R (&x)[N], const R (&y)[N], const Spread& w, int step) const {
+    __device__ __forceinline__ void finish_slopes(const Bin<S>& each, S u, S v, const Spread& w, O& left,
+                                                  O& right) const {
+        if (w.h_p != 0.0) u = each.p == S(0) ? S(0) : S((double)u + w.h_p);
+        if (w.h_q != 0.0) v = (tag.power() == 0.0 ? each.p : each.q) == S(0) ? S(0) : S((double)v + w.h_q);
+        if (w.broken) u = v = S(NAN_VALUE);
+        if (SCALED && w.infinite) {
+            u = abs_of(u) == S(INFINITY) ? u : S(0), v = abs_of(v) == S(INFINITY) ? v : S(0);
+        } else if (SCALED) {
+            left = cast<O>(shift(((double)u - w.mean_p) * a, REPAIR ? w.lift_p : 0));
+            right = cast<O>(shift(((double)v - w.mean_q) * b, REPAIR ? w.lift_q : 0));
+            return;
+        }
+        left = REPAIR ? cast<O>(shift((double)u, w.lift_p)) : cast<O>(u);
+        right = REPAIR ? cast<O>(shift((double)v, w.lift_q)) : cast<O>(v);
+    }
+
+    template <class S>
+    __device__ __forceinline__ void slopes(R (&x)[N], R (&y)[N], const Spread& w, int step) const {
+        constexpr int STEP = Together<Tag, S, SINGLE, N>::STEP;
         O left[N], right[N];
+#pragma unroll 1
+        for (int turn = 0; turn < N; turn += STEP) {
+            rotate<STEP>(left), rotate<STEP>(right);
 #pragma unroll
-        for (int i = 0; i < N; i++) {
-            const Bin<S> each = bin<S>(x[i], y[i]);
-            const Term<S> term = tag.term(each);
-            const bool empty = each.p + each.q == S(0);
-            S u = empty ? S(0) : S(w.f) * term.dp, v = empty ? S(0) : S(w.f) * term.dq;
-            if (w.h_p != 0.0) u = each.p == S(0) ? S(0) : S((double)u + w.h_p);
-            if (w.h_q != 0.0) v = (tag.power() == 0.0 ? each.p : each.q) == S(0) ? S(0) : S((double)v + w.h_q);
-            if (w.broken) u = v = S(NAN_VALUE);
-            if (scaled && w.infinite) {
-                u = abs_of(u) == S(INFINITY) ? u : S(0), v = abs_of(v) == S(INFINITY) ? v : S(0);
-            } else if (scaled) {
-                left[i] = cast<O>(shift(((double)u - w.mean_p) * a, REPAIR ? w.lift_p : 0));
-                right[i] = cast<O>(shift(((double)v - w.mean_q) * b, REPAIR ? w.lift_q : 0));
-                continue;
+            for (int i = 0; i < STEP; i++) {
+                const Bin<S> each = bin<S>(x[i], y[i]);
+                const Term<S> term = tag.term(each);
+                const bool empty = each.p + each.q == S(0);
+                const S u = empty ? S(0) : S(w.f) * term.dp, v = empty ? S(0) : S(w.f) * term.dq;
+                finish_slopes(each, u, v, w, left[N - STEP + i], right[N - STEP + i]);
             }
-            left[i] = REPAIR ? cast<O>(shift((double)u, w.lift_p)) : cast<O>(u);
-            right[i] = REPAIR ? cast<O>(shift((double)v, w.lift_q)) : cast<O>(v);
+            rotate<STEP>(x), rotate<STEP>(y);
         }
         if (gp) deal.store(gp, step, left);
         if (gq) deal.store(gq, step, right);
     }
 
+    // The sums and, if `direct`, the slopes of a step at once.
+    template <class S>
+    __device__ __forceinline__ void both(R (&x)[N], R (&y)[N], Sums& sums, bool direct, const Spread& w, int step) const {
+        if constexpr (GRAD && !SCALED && !REPAIR) {
+            if (direct) {
+                constexpr int STEP = Together<Tag, S, SINGLE, N>::STEP;
+                S value = S(0), lost = S(0);
+                O left[N], right[N];
+#pragma unroll 1
+                for (int turn = 0; turn < N; turn += STEP) {
+                    rotate<STEP>(left), rotate<STEP>(right);
+#pragma unroll
+                    for (int i = 0; i < STEP; i++) {
+                        const Bin<S> each = bin<S>(x[i], y[i]);
+                        const Term<S> term = tag.term(each);
+                        const bool empty = each.p + each.q == S(0);
+                        value += term.value, lost += term.lost;
+                        left[N - STEP + i] = cast<O>(empty ? S(0) : S(w.f) * term.dp);
+                        right[N - STEP + i] = cast<O>(empty ? S(0) : S(w.f) * term.dq);
+                    }
+                    rotate<STEP>(x), rotate<STEP>(y);
+                }
+                sums.value += (double)value, sums.lost += (double)lost;
+                if (gp) deal.store(gp, step, left);
+                if (gq) deal.store(gq, step, right);
+                return;
+            }
+        }
+        add<S>(x, y, sums);
+    }
+
     // The pass that adds up the terms; `direct` writes the gradients in the same pass.
-    __device__ __forceinline__ void terms(Sums& sums, bool direct, bool means, const Spread& w) const {
+    __device__ __forceinline__ void terms(Sums& sums, bool direct, const Spread& w) const {
         for (int step = 0; step < deal.steps; step++) {
             R x[N], y[N];
             read(step, x, y);
@@ -228,15 +276,9 @@ struct Row {
             bool single = false;
             if constexpr (SINGLE) single = is_safe(x, y) && is_moderate(w);
             if constexpr (SINGLE) {
-                if (single) {
-                    add<float>(x, y, means, sums);
-                    if (GRAD && direct) slopes<float>(x, y, w, step);
-                }
+                if (single) both<float>(x, y, sums, direct, w, step);
             }
-            if (!single) {
-                add<double>(x, y, means, sums);
-                if (GRAD && direct) slopes<double>(x, y, w, step);
-            }
+            if (!single) both<double>(x, y, sums, direct, w, step);
         }
     }
 
@@ -298,7 +340,7 @@ struct Row {
                 const double share = scale * exp(exponent(each) - top) / sum;
                 double u = each.p > 0.0 ? power * share / each.p : 0.0;
                 double v = each.q > 0.0 ? (1.0 - power) * share / each.q : 0.0;
-                if (scaled) u = (u - power * scale) * a, v = (v - (1.0 - power) * scale) * b;
+                if (SCALED) u = (u - power * scale) * a, v = (v - (1.0 - power) * scale) * b;
                 left[i] = cast<O>(shift(u, w.lift_p)), right[i] = cast<O>(shift(v, w.lift_q));
             }
             if (gp) deal.store(gp, step, left);
@@ -313,14 +355,20 @@ struct Row {
     }
 };
 
+// Blocks of 256 threads that a processor should hold at least: registers are shared out by it.
+template <class T, class Tag>
+constexpr int blocks_for(bool grad) {
+    return Tag::UNROLL < 4 ? (grad ? 1 : 2) : grad || sizeof(T) != 4 ? 2 : 3;
+}
+
 // `phase`: 0 all at once; a row in several blocks: 1 sums for the normalisation, 2 terms, 3 the value and gradients.
 // `partial`: (2, n, splits, 8) doubles. Words of `flags`: word_p, word_q. low <= value <= high is not strained.
-template <class T, class O, class Tag, bool GRAD>
-__global__ void __launch_bounds__(256) rows(
+template <class T, class O, class Tag, bool GRAD, bool NORMALIZE>
+__global__ void __launch_bounds__(256, blocks_for<T, Tag>(GRAD)) rows(
     const T* __restrict__ P, const T* __restrict__ Q, long long n, int k, long long n0, long long n1, long long n2,
     long long n3, long long p0, long long p1, long long p2, long long p3, long long q0, long long q1, long long q2,
     long long q3, double alpha, double less, int reach, int kind, double scale, double c, double order, int literal,
-    int normalize, double tolerance, int strain, double low, double high, int team, int phase, int splits,
+    double tolerance, int strain, double low, double high, int team, int phase, int splits,
     double* partial, void* V, int value_kind, O* GP, O* GQ, int* flags, int word_p, int word_q, int* repair) {
     __shared__ double room[32];
     const int teams = blockDim.x / team, rank = threadIdx.x % team;
@@ -330,11 +378,11 @@ __global__ void __launch_bounds__(256) rows(
     const long long r = there ? slot / splits : n - 1;
     const Batch batch = {n0, n1, n2, n3};
     const int share = ((k + splits - 1) / splits + 31) / 32 * 32, begin = min(part * share, k), end = min(begin + share, k);
-    Row<T, O, Tag, GRAD, false> row(Tag(alpha, less, reach), P + batch.at(r, p0, p1, p2, p3),
+    Row<T, O, Tag, GRAD, NORMALIZE> row(Tag(alpha, less, reach), P + batch.at(r, p0, p1, p2, p3),
                                     Q + batch.at(r, q0, q1, q2, q3), GP && there ? GP + r * k : nullptr,
                                     GQ && there ? GQ + r * k : nullptr, begin, there ? end : begin, team, rank);
     const Finish finish = {kind, scale, c, order, literal != 0};
-    const bool direct = GRAD && kind == IDENTITY && !normalize;
+    const bool direct = GRAD && kind == IDENTITY && !NORMALIZE;
     double* first = partial + (r * splits) * 8;
     double* second = partial + (n * splits + r * splits) * 8;
     Spread w = {scale, 0.0, 0.0, 0.0, 0.0, 0, 0, false, false};
@@ -342,7 +390,7 @@ __global__ void __launch_bounds__(256) rows(
     int found = 0;
     double whole_p = 1.0, whole_q = 1.0;
 
-    if (normalize) {
+    if (NORMALIZE) {
         Sums sums = {};
         if (phase <= 1) {
             row.totals(sums);
@@ -354,11 +402,11 @@ __global__ void __launch_bounds__(256) rows(
         } else {
             for (int i = 0; i < splits; i++) sums.add(first + i * 8);
         }
-        row.a = 1.0 / sums.p, row.b = 1.0 / sums.q, row.scaled = true;
+        row.a = 1.0 / sums.p, row.b = 1.0 / sums.q;
         whole_p = sums.p, whole_q = sums.q, found = sums.found;
     }
     if (phase != 3) {
-        row.terms(whole, direct, GRAD && normalize, w);
+        row.terms(whole, direct, w);
         whole.over(team, room);
         if (phase == 2) {
             if (rank == 0 && there) whole.write(second + part * 8);
@@ -369,9 +417,9 @@ __global__ void __launch_bounds__(256) rows(
     }
     if (!there) return;
     found |= whole.found;
-    if (!normalize) whole_p = whole.p, whole_q = whole.q;
+    if (!NORMALIZE) whole_p = whole.p, whole_q = whole.q;
     int bad_p = found & 1 ? INVALID_ENTRY : 0, bad_q = found & 2 ? INVALID_ENTRY : 0;
-    if (normalize) {
+    if (NORMALIZE) {
         if (whole_p == 0.0) bad_p |= BAD_SUM;
         if (whole_q == 0.0) bad_q |= BAD_SUM;
     } else if (tolerance >= 0.0) {
@@ -409,12 +457,12 @@ __device__ __forceinline__ int opposite(double x) { return -((((int)logb(x) + 1)
 // The rows that `rows` has marked: those that strained the range of double are redone on c p, c q (on multiples of
 // their own where they are normalised), c a power of two: D(cp, cq) = c^degree D(p, q), plus a logarithm of c for the
 // literal ones. Affinities out of range are summed in logarithms.
-template <class T, class O, class Tag, bool GRAD>
-__global__ void __launch_bounds__(256) repair_rows(
+template <class T, class O, class Tag, bool GRAD, bool NORMALIZE>
+__global__ void __launch_bounds__(256, 1) repair_rows(
     const T* __restrict__ P, const T* __restrict__ Q, long long n, int k, long long n0, long long n1, long long n2,
     long long n3, long long p0, long long p1, long long p2, long long p3, long long q0, long long q1, long long q2,
     long long q3, double alpha, double less, int reach, int kind, double scale, double c, double order, int literal,
-    int normalize, double degree, void* V, int value_kind, O* GP, O* GQ, const int* repair) {
+    double degree, void* V, int value_kind, O* GP, O* GQ, const int* repair) {
     __shared__ double room[32];
     if (repair[0] == 0) return;
     const Batch batch = {n0, n1, n2, n3};
@@ -422,7 +470,7 @@ __global__ void __launch_bounds__(256) repair_rows(
     for (long long r = blockIdx.x; r < n; r += gridDim.x) {
         const int todo = repair[1 + r];
         if (todo == 0) continue;
-        Row<T, O, Tag, GRAD, true> row(Tag(alpha, less, reach), P + batch.at(r, p0, p1, p2, p3),
+        Row<T, O, Tag, GRAD, NORMALIZE, true> row(Tag(alpha, less, reach), P + batch.at(r, p0, p1, p2, p3),
                                        Q + batch.at(r, q0, q1, q2, q3), GP ? GP + r * k : nullptr,
                                        GQ ? GQ + r * k : nullptr, 0, k, blockDim.x, threadIdx.x);
         int lift_p = 0, lift_q = 0;
@@ -430,26 +478,26 @@ __global__ void __launch_bounds__(256) repair_rows(
             double most_p = 0.0, most_q = 0.0, most = 0.0;
             row.sizes(most_p, most_q, most);
             most_p = block_max(most_p, room), most_q = block_max(most_q, room), most = block_max(most, room);
-            if (!normalize && most == 0.0) continue;  // equal rows: nothing to repair
-            lift_p = opposite(normalize ? most_p : most), lift_q = opposite(normalize ? most_q : most);
+            if (!NORMALIZE && most == 0.0) continue;  // equal rows: nothing to repair
+            lift_p = opposite(NORMALIZE ? most_p : most), lift_q = opposite(NORMALIZE ? most_q : most);
             row.root_p = power_of_two(lift_p / 2), row.root_q = power_of_two(lift_q / 2);
         }
         Sums whole = {};
         double whole_p, whole_q;
-        if (normalize) {
+        if (NORMALIZE) {
             Sums sums = {};
             row.totals(sums);
             sums.over(blockDim.x, room);
-            row.a = 1.0 / sums.p, row.b = 1.0 / sums.q, row.scaled = true;
+            row.a = 1.0 / sums.p, row.b = 1.0 / sums.q;
             whole_p = sums.p, whole_q = sums.q;
         }
         Spread w = {1.0, 0.0, 0.0, 0.0, 0.0, 0, 0, false, false};
-        row.terms(whole, false, GRAD && normalize, w);
+        row.terms(whole, false, w);
         whole.over(blockDim.x, room);
-        if (!normalize) whole_p = whole.p, whole_q = whole.q;
+        if (!NORMALIZE) whole_p = whole.p, whole_q = whole.q;
         const Finished done = finish_row(finish, whole.value, whole.lost > 0.0, whole.affinity, whole_p * row.a,
                                          whole_q * row.b);
-        const double d = normalize ? 0.0 : degree;
+        const double d = NORMALIZE ? 0.0 : degree;
         w.lift_p = (int)((1.0 - d) * lift_p), w.lift_q = (int)((1.0 - d) * lift_q);
         double value = done.value, logarithm = 0.0;
         if (done.faint) {
@@ -459,8 +507,8 @@ __global__ void __launch_bounds__(256) repair_rows(
             value = scale * (logarithm - drift);
         }
         const double plain = value;
-        value = Row<T, O, Tag, GRAD, true>::shift(value, -(int)(d * lift_p));
-        if (kind == LOGARITHM && !normalize) value -= scale * 0.6931471805599453 * lift_p;
+        value = Row<T, O, Tag, GRAD, NORMALIZE, true>::shift(value, -(int)(d * lift_p));
+        if (kind == LOGARITHM && !NORMALIZE) value -= scale * 0.6931471805599453 * lift_p;
         if (threadIdx.x == 0) store_value(V, value_kind, r, value);
         if (!GRAD || (done.faint && logarithm != -(double)INFINITY)) continue;
         w.f = done.f, w.h_p = done.h_p, w.h_q = done.h_q;

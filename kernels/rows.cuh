@@ -135,6 +135,22 @@ struct Deal {
     }
 };
 
+// Values move down by STEP, for the next turn of a loop that is not unrolled: an array indexed by a variable would lie in
+// local memory.
+template <int STEP, class X, int N>
+__device__ __forceinline__ void rotate(X (&x)[N]) {
+#pragma unroll
+    for (int i = 0; i + STEP < N; i++) x[i] = x[i + STEP];
+}
+
+// How many of N bins go at once: double formulas that stand in for float ones take one, so that they need no registers
+// of their own.
+template <class Tag, class S, bool STANDIN, int N>
+struct Together {
+    static constexpr int FIT = N < Tag::UNROLL ? N : Tag::UNROLL;
+    static constexpr int STEP = STANDIN && sizeof(S) == 8 ? 1 : FIT;
+};
+
 // Sum over a team: up to 32 neighbouring lanes, or the whole block; every thread gets it. `room`: 32 doubles.
 __device__ __forceinline__ double team_sum(double x, int team, double* room) {
     return team <= WARP ? warp_sum(x, ALL, team) : block_sum(x, room);

@@ -120,8 +120,8 @@ def rows(
     repairs = bool(strain) or finish.kind == LOGARITHM
     repair = space.zeros((n + 1,), np.int32) if repairs else None
     partial = space.empty((2 * n * splits * PARTIAL,), np.float64) if splits > 1 else None
-    template = f"{ctype(P)}, {ctype(result)}, {name}, {'true' if wanted else 'false'}"
-    common = (P, Q, *where.scalars, *_parameters(tag, finish), np.int32(normalize))
+    template = f"{ctype(P)}, {ctype(result)}, {name}, {_cpp(wanted)}, {_cpp(normalize)}"
+    common = (P, Q, *where.scalars, *_parameters(tag, finish))
     value_kind = np.int32(VALUE_KINDS[V.dtype.name])
     run = kernel("rows.cu", f"rows<{template}>")
     for phase in _phases(splits, normalize=normalize):
@@ -170,7 +170,7 @@ def logit_rows(
     repairs = finish.kind == LOGARITHM
     repair = space.zeros((n + 1,), np.int32) if repairs else None
     partial = space.empty((2 * n * splits * PARTIAL,), np.float64) if splits > 1 else None
-    template = f"{ctype(P)}, {ctype(result)}, {name}, {'true' if wanted else 'false'}"
+    template = f"{ctype(P)}, {ctype(result)}, {name}, {_cpp(wanted)}"
     common = (P, Q, *where.scalars, *_parameters(tag, finish))
     out = (V, np.int32(VALUE_KINDS[V.dtype.name]), GP, GQ)
     run = kernel("logits.cu", f"logit_rows<{template}>")
@@ -181,6 +181,10 @@ def logit_rows(
     if repairs:
         blocks = min(n, 2 * space.processors)
         kernel("logits.cu", f"repair_logits<{template}>")(space, blocks, BLOCK, (*common, *out, repair))
+
+
+def _cpp(flag: bool) -> str:
+    return "true" if flag else "false"
 
 
 def _phases(splits: int, *, normalize: bool) -> tuple[int, ...]:

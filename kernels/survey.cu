@@ -35,7 +35,7 @@ __device__ __forceinline__ Compensated<double> warp_sum(Compensated<double> x) {
 // facts (5, n): sum and its rest, least positive entry (0 where there is none), greatest, whether there are zeros; -1 for
 // that of a row that is refused. The status word gets the reasons.
 template <class Entry>
-__global__ void __launch_bounds__(256, 5)
+__global__ void __launch_bounds__(256, 4)
     survey(const Entry* __restrict__ x, long long n, int bins, int rule, double tolerance, double* __restrict__ facts,
            int* __restrict__ flags) {
     const long long i = (long long)blockIdx.x * 8 + threadIdx.x / WARP;
@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(256, 5)
 
 // y = x over its sum, by way of powers of two that keep both in range.
 template <class Entry>
-__global__ void __launch_bounds__(256, 5)
+__global__ void __launch_bounds__(256, 4)
     normalise(const Entry* __restrict__ x, long long n, int bins, double* __restrict__ y) {
     const long long i = (long long)blockIdx.x * 8 + threadIdx.x / WARP;
     const int lane = threadIdx.x % WARP;
@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(256, 5)
 // y = softmax of x; `far`: finite logits of some row lie so far apart that their probabilities might underflow; parts
 // (2, n): the maximum of each row (NaN if it is refused), and the logarithm of its sum of exponentials after that.
 template <class Entry>
-__global__ void __launch_bounds__(256, 5)
+__global__ void __launch_bounds__(256, 4)
     softmax(const Entry* __restrict__ x, long long n, int bins, double* __restrict__ y, int* __restrict__ flags,
             int* __restrict__ far, double* __restrict__ parts) {
     const long long i = (long long)blockIdx.x * 8 + threadIdx.x / WARP;
@@ -122,7 +122,7 @@ __global__ void __launch_bounds__(256, 5)
 
 // globals: the power of two that brings an average entry to 1, where logarithms are small; whether x, whether y has
 // zeros. `scale` > 0 is that power, known before. One block.
-__global__ void __launch_bounds__(256, 5)
+__global__ void __launch_bounds__(256, 4)
     summarise(const double* __restrict__ x, long long n, const double* __restrict__ y, long long m, double bins,
               double scale, double* __restrict__ globals) {
     __shared__ double room[WARP];
@@ -149,7 +149,7 @@ __global__ void __launch_bounds__(256, 5)
 
 // judged (5, n): the `Fact` of each row; NaN for a row that is refused.
 template <class Engine, class Entry>
-__global__ void __launch_bounds__(256, 5)
+__global__ void __launch_bounds__(256, 4)
     judge(const Entry* __restrict__ x, long long n, int bins, const double* __restrict__ facts,
           const double* __restrict__ globals, int other, int first, int literal, double a, double b, double cut,
           double* __restrict__ judged) {
@@ -184,7 +184,7 @@ __global__ void __launch_bounds__(256, 5)
 
 // table[r, offset + k] = Kind of x[i0 + r, k] for k < bins, 0 up to `padded`; rows that no sum is taken of are 0.
 template <class Kind, class Entry>
-__global__ void __launch_bounds__(256, 5)
+__global__ void __launch_bounds__(256, 4)
     tabulate(const Entry* __restrict__ x, long long i0, long long rows, int bins, const double* __restrict__ judged,
              long long n, const double* __restrict__ globals, double scale, double parameter, int padded, int offset,
              int width, double* __restrict__ table) {

@@ -176,10 +176,12 @@ __device__ __forceinline__ R kl_value(R p, R d, const Ratio<R>& r) {
 
 // -------------------------------------------------------------------------------------------------------- formulas
 // A tag says: `term`; `power`, the exponent a of its affinity (-1: none); WIDE, whether float entries are computed in
-// double all the same; AFFINE, whether it has an affinity; UNARY, that it has no q; `reach`, the range of float arithmetic.
+// double all the same; AFFINE, whether it has an affinity; UNARY, that it has no q; UNROLL, how many bins at once the
+// registers hold; `reach`, the range of float arithmetic.
 
 struct Tag {
     static constexpr bool WIDE = false, AFFINE = false, UNARY = false;
+    static constexpr int UNROLL = 4;
     __device__ __forceinline__ double power() const { return -1.0; }
     __device__ __forceinline__ int reach() const { return 60; }
 };
@@ -294,6 +296,7 @@ struct Jeffreys : Tag {
 // [p (e^y - 1)/b - d]/a with b = a - 1, y = b log(p/q); by its Taylor series where |log(p/q)| max(1, a) < 1/2.
 struct Alpha : Tag {
     static constexpr bool AFFINE = true;
+    static constexpr int UNROLL = 2;
     double a, b;
     int range;
     __device__ __forceinline__ Alpha(double a, double b, int range) : a(a), b(b), range(range) {}

@@ -14,7 +14,7 @@
 //   void read(Real x, Real (&plane)[PLANES])                  ... and which; of x = 0 beyond the edges
 //   void add(Real& sum, const Real (&p)[PLANES], const Real (&q)[PLANES])   the term of a bin: 0 where both are 0
 // A policy is one as in ``tensor.cuh``, without columns of its own:
-//   void step(int slot, i64 j, Total sum)                     every column once for each row of the thread
+//   void step(int slot, int j, Total sum)                     every column once for each row of the thread
 // where slot 0 ... R - 1 is row `tile_row<Real>(row0, slot)`, which may lie beyond the last. Half a warp (16 lanes)
 // shares its rows: merge with `warp_sum(v, ALL, 16)` and its like. The order of all sums depends only on the sizes.
 //
@@ -48,7 +48,7 @@ __device__ __forceinline__ int tile_offset(int thread, int at) {
 }
 
 template <class Real>
-__device__ __forceinline__ long long tile_row(long long row0, int slot) {
+__device__ __forceinline__ int tile_row(int row0, int slot) {
     return row0 + tile_offset<Real>(threadIdx.x >> 4, slot);
 }
 
@@ -56,19 +56,19 @@ __device__ __forceinline__ long long tile_row(long long row0, int slot) {
 template <class Entry>
 struct Sheet {
     const Entry* x;
-    long long rows, stride;
+    int rows, stride;
     bool packed;
 };
 
 template <class Entry>
-__device__ __forceinline__ Sheet<Entry> sheet(const Entry* x, long long rows, int bins, int pack) {
+__device__ __forceinline__ Sheet<Entry> sheet(const Entry* x, int rows, int bins, int pack) {
     return Sheet<Entry>{x, rows, bins, bins % pack == 0 && is_aligned(x, (int)sizeof(Entry) * pack)};
 }
 
 // policy.step for all pairs of rows row0 ... of x and columns j0 <= j < j1 of y; `shared`: T::BYTES, 16-byte aligned.
 template <class T, class Policy>
 __device__ void tile_sweep(const typename T::Cost& cost, const Sheet<typename T::Entry>& x,
-                           const Sheet<typename T::Entry>& y, int bins, long long row0, long long j0, long long j1,
+                           const Sheet<typename T::Entry>& y, int bins, int row0, int j0, int j1,
                            unsigned char* shared, Policy& policy) {
     typedef typename T::Real Real;
     typedef typename T::Entry Entry;
@@ -80,18 +80,18 @@ __device__ void tile_sweep(const typename T::Cost& cost, const Sheet<typename T:
     Real* const room = (Real*)shared;
 
     Pack<Entry, V> left[T::EACH], right[T::EACH_RIGHT];
-    auto fetch = [&](const Sheet<Entry>& from, long long first, long long last, int k0, int number) {
+    auto fetch = [&](const Sheet<Entry>& from, int first, int last, int k0, int number) {
         const int pack = number % PACKS;
-        const long long i = first + number / PACKS;
-        const int k = k0 + pack * V;
+        const int i = first + number / PACKS, k = k0 + pack * V;
+        const Entry* const at = from.x + (long long)i * from.stride + k;
         Pack<Entry, V> got;
         if (i < last && from.packed && k < bins) {
-            got = *reinterpret_cast<const Pack<Entry, V>*>(from.x + i * from.stride + k);
+            got = *reinterpret_cast<const Pack<Entry, V>*>(at);
         } else {
 #pragma unroll
             for (int v = 0; v < V; v++) {
                 const bool in = i < last && k + v < bins;
-                got.at[v] = in ? from.x[i * from.stride + k + v] : cast<Entry>(0.0f);
+                got.at[v] = in ? at[v] : cast<Entry>(0.0f);
             }
         }
         return got;
@@ -106,7 +106,7 @@ __device__ void tile_sweep(const typename T::Cost& cost, const Sheet<typename T:
             for (int p = 0; p < PLANES; p++) to[(p * SLAB + k + v) * line + place<V>(r, k + v)] = plane[p];
         }
     };
-    auto fetch_all = [&](long long j, int slab, bool rows_too) {
+    auto fetch_all = [&](int j, int slab, bool rows_too) {
 #pragma unroll
         for (int e = 0; e < T::EACH_RIGHT; e++) right[e] = fetch(y, j, j1, slab * SLAB, t + e * T::THREADS);
         if (rows_too)
@@ -130,7 +130,7 @@ __device__ void tile_sweep(const typename T::Cost& cost, const Sheet<typename T:
     keep_all(0, true);
     __syncthreads();
     int stage = 0;
-    for (long long j = j0; j < j1; j += T::COLUMNS) {
+    for (int j = j0; j < j1; j += T::COLUMNS) {
         Real sum[R][C], total[T::LONG ? R : 1][C], rest[T::LONG ? R : 1][C];
 #pragma unroll
         for (int r = 0; r < R; r++)
@@ -189,7 +189,7 @@ __device__ void tile_sweep(const typename T::Cost& cost, const Sheet<typename T:
         }
 #pragma unroll
         for (int c = 0; c < C; c++) {
-            const long long at = j + tile_offset<Real>(across, c);
+            const int at = j + tile_offset<Real>(across, c);
             if (at >= j1) continue;
 #pragma unroll
             for (int r = 0; r < R; r++) {
