@@ -59,9 +59,19 @@ with emulator.installed():
     ("name", "threads", "barriers", "says"),
     [
         ("tree", 128, True, ""),
-        ("tree", 128, False, "write at kernel.cu:8 and read at kernel.cu:8|read at kernel.cu:8 and write at kernel.cu:8"),
+        (
+            "tree",
+            128,
+            False,
+            "write at kernel.cu:8 and read at kernel.cu:8|read at kernel.cu:8 and write at kernel.cu:8",
+        ),
         ("warps", 32, True, ""),
-        ("warps", 32, False, "read at kernel.cu:17 and write at kernel.cu:15|write at kernel.cu:15 and read at kernel.cu:17"),
+        (
+            "warps",
+            32,
+            False,
+            "read at kernel.cu:17 and write at kernel.cu:15|write at kernel.cu:15 and read at kernel.cu:17",
+        ),
         ("one_place", 32, True, "write at kernel.cu:20|read at kernel.cu:20"),
         ("last_block", 32, True, ""),
     ],
