@@ -80,7 +80,7 @@ struct JointEntropy {
     __device__ double factor() const { return -0.5 / c; }
     __device__ void read(double x, double (&plane)[1]) const { plane[0] = c * fabs(x); }
     __device__ void add(double& sum, const double (&p)[1], const double (&q)[1]) const {
-        // s = 2^e (1 + f) in [1/sqrt 2, sqrt 2] 2^e, log s = e log 2 + 2 atanh(f/(2 + f)); s = 0 counts as 2^-1023 or so
+        // s = 2^e (1 + f) in [1/sqrt 2, sqrt 2] 2^e, log s = e log 2 + 2 atanh(f/(2 + f)); 0 counts as 2^-1023
         const double s = p[0] + q[0];
         const long long bits = __double_as_longlong(s);
         const long long e = (bits - 0x3fe6a09e667f3bcdLL) >> 52;

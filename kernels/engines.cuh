@@ -1,7 +1,7 @@
 // What an engine wants to know of a row: its part of every pair's sum, and below which sum not to trust it.
 //
-// Twins of the builders in ``engines.py``. The relative error of a trusted value is a few eps over the ratio of the limit
-// to what was cancelled; rows whose entries an engine cannot bear have an infinite limit.
+// Twins of the builders in ``engines.py``. The relative error of a trusted value is a few eps over the ratio of the
+// limit to what was cancelled; rows whose entries an engine cannot bear have an infinite limit.
 #pragma once
 #include "pairs.cuh"
 
@@ -10,8 +10,8 @@ struct RowFacts {
     double total, rest, least, greatest;
 };
 
-// What is known of its side: whether it comes first in D(p, q), whether the other side has empty bins; the engine's power
-// of two and parameters; the part of what is cancelled below which a product is not trusted.
+// What is known of its side: whether it comes first in D(p, q), whether the other side has empty bins; the engine's
+// power of two and parameters; the part of what is cancelled below which a product is not trusted.
 struct Side {
     bool first, other_zeros, single, literal;
     double bins, c, a, b, cut;

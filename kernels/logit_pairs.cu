@@ -42,8 +42,8 @@ __device__ double logit_value(const Tag& tag, const Finish& finish, const Entry*
     return finish.scale * (top + log(warp_sum(sum)));
 }
 
-// out[(i - i0) si + (j - j0) sj] of all pairs (with j >= i if `half`), if either word says that a row is far. A block to
-// 64 x 64 pairs; parts (2, n), (2, m): see `logit_value`; NaN in a maximum: a row that is refused.
+// out[(i - i0) si + (j - j0) sj] of all pairs (with j >= i if `half`), if either word says that a row is far. A block
+// to 64 x 64 pairs; parts (2, n), (2, m): see `logit_value`; NaN in a maximum: a row that is refused.
 template <class Tag, class Entry, class Out>
 __global__ void __launch_bounds__(256, 2)
     logit_pairs(const int* far_x, const int* far_y, const Entry* x, const double* parts_x, long long n, const Entry* y,

@@ -1,8 +1,8 @@
 // The least values of rows: columns arrive strip by strip, and no more than the k best of each row are kept.
 //
 // A block for a row. Values below the k-th best so far are gathered in shared memory; when there are many, they are
-// sorted (bitonic network) and merged into the sorted list of the best, ranks found by bisection. Order is by value, then
-// index, NaN last: a total order, so the result depends on nothing else.
+// sorted (bitonic network) and merged into the sorted list of the best, ranks found by bisection. Order is by value,
+// then index, NaN last: a total order, so the result depends on nothing else.
 //
 // Floor: one read of the values; after the first strip about k log(m/k) of them pass the filter.
 #include "vecmath.cuh"
@@ -41,8 +41,8 @@ __device__ __forceinline__ int bisect(const Ranks& ranks, const Indices& indices
     return low;
 }
 
-// ranks, indices (2, rows, k): lists of the best before and after, which of the two is `side`; lengths (rows): how many of
-// the k there are yet, and in the upper half of the word which side holds them. Columns j0 ... j0 + count.
+// ranks, indices (2, rows, k): lists of the best before and after, which of the two is `side`; lengths (rows): how many
+// of the k there are yet, and in the upper half of the word which side holds them. Columns j0 ... j0 + count.
 template <class In>
 __global__ void __launch_bounds__(256)
     least(const In* __restrict__ values, long long stride, long long j0, int count, int k, long long rows,

@@ -3,13 +3,13 @@
 //   D(p_i, q_j) = finish(sum over bins of term(p_ik, q_jk))
 //
 // Where the term is a sum of products f(p) g(q) (KL: p log p - p log q + drift), tables of f and g are multiplied on
-// float64 tensor cores (``product.cuh``); elsewhere a formula is summed in registers (``tile.cuh``), float32 for float32.
-// Pairs whose sum cannot be trusted are marked; ``settle.cu`` computes them again, so there is one law of accuracy.
+// float64 tensor cores (``product.cuh``); elsewhere a formula is summed in registers (``tile.cuh``), float32 for
+// float32. Pairs whose sum cannot be trusted are marked, and ``settle.cu`` computes them again: one law of accuracy.
 //
-// Floor of a pair and bin: a product is 2 flops of the float64 tensor cores (67e12 a second where a float32 instruction
-// runs 33e12 times a second: as fast as one float32 instruction, and right to 1e-16 of what is cancelled). Tiles, in
-// float32 instructions: TV 2, L2 2, Hellinger 4, symmetric chi-squared 4 and one of the special-function unit, JS 15 and
-// two. Computed overhead: 2 loads of 16 bytes for every 16 pairs and bins, and one tenth for adding slabs.
+// Floor of a pair and bin: a product is 2 flops of the float64 tensor cores, whose rate on an H200 is that of float32
+// outside of them, so it costs as much as one float32 instruction and is right to 1e-16 of what is cancelled. Tiles, in
+// float32 instructions: TV 2, L2 2, Hellinger 4, symmetric chi-squared 4 and one of the special-function unit, JS 15
+// and two. Computed overhead: 2 loads of 16 bytes for every 16 pairs and bins, and one tenth for adding slabs.
 #include "costs.cuh"
 #include "pairs.cuh"
 #include "product.cuh"
@@ -33,7 +33,7 @@ struct ProductPolicy {
     }
 };
 
-// a, b: tables of rows i0 ... i1 and j0 ... j1. Blocks in groups of 16 tiles of rows, whose tables stay in the L2 cache.
+// a, b: tables of rows i0 ... i1, j0 ... j1. Blocks go by 16 tiles of rows, whose tables stay in the L2 cache.
 template <int KIND, class Out>
 __global__ void __launch_bounds__(128, 3)
     product(const double* a, const double* b, int width, const double* left, long long n, const double* right,

@@ -1,8 +1,8 @@
 // From the sum of a pair to its value, or to the mark of a pair that its engine cannot be trusted with.
 //
-// An engine's sum is total = G + (h_i + h_j) + (s_i + s_j) + (e_i + e_j): G over the bins, h, s, e of one row each. It is
-// trusted above the limits of row and column: below them too much has been cancelled, or entries have left the range of
-// the arithmetic. The others are marked by a NaN of their own, and ``settle.cu`` computes them by the formula of a bin.
+// An engine's sum is total = G + (h_i + h_j) + (s_i + s_j) + (e_i + e_j): G over the bins, h, s, e of one row each. It
+// is trusted above the limits of row and column: below them too much has been cancelled, or entries have left the range
+// of the arithmetic. The others are marked by a NaN of their own; ``settle.cu`` computes them by the formula of a bin.
 #pragma once
 #include "vecmath.cuh"
 

@@ -20,8 +20,8 @@ ROOT, LOGARITHM = 1, 2  # kinds of ``rows.py``'s Finish
 ANY_SUM, ONE, POSITIVE = 0, 1, 2  # rules of ``survey.cu``
 INVALID_ENTRY, BAD_SUM = 1, 2
 TILE, PAD = 64, 4
-# Columns of a block of `tile`, where there are enough blocks; columns of a strip of `nearest`.
-SPAN, STRIP = 256, 16384
+# Columns of a block of `tile` where a processor has that many tiles; columns of a strip of `nearest`.
+SPAN, ENOUGH, STRIP = 256, 32, 16384
 # Kept free of a limit on memory for the rest: facts of rows, lists.
 LEAST = 1 << 20
 
@@ -185,7 +185,7 @@ class Pairs:
             how = (scale, c, np.float64(self.engine.affinity), literal)
             run(self.space, rows * columns, 128, (a, b, np.int32(self.width), *facts, *window, *how, *target))
         elif self.engine.cost:
-            span = SPAN if rows * columns >= 32 * self.space.processors else TILE
+            span = SPAN if rows * columns >= ENOUGH * self.space.processors else TILE
             run = kernel("pairs.cu", f"tile<{self.engine.cost}, {self.entry}, {kind}, {value}>")
             size = 4 if "float" in self.engine.cost or self.engine.planes == 2 else 8
             args = (self.x.x, self.y.x, np.int32(self.bins), np.int32(span), self.globals, *facts, *window, scale)

@@ -3,11 +3,11 @@
 //   sum_ij = sum_k a_ik b_jk, in the order of k
 //
 // Four warps with 32 x 32 pairs each; slabs of 16 numbers arrive by cp.async, two in flight. Floor: 2 flops a pair and
-// entry at the rate of float64 tensor cores; computed per four entries of a warp's pairs: 16 mma.sync of 512 flops against
-// 8 loads of shared memory, which conflict with nothing (lines are 20 numbers apart: four rows lie in different banks).
+// entry at the rate of float64 tensor cores; computed per four entries of a warp's pairs: 16 mma.sync of 512 flops
+// against 8 loads of shared memory, free of conflicts (lines are 20 numbers apart: four rows lie in different banks).
 //
-// A policy has row(int i), what it wants to know of a row, and void step(row, int i, int j, double sum): every pair of the
-// tile once, i, j < 64, those of rows beyond the last too (as products with rows of zeros).
+// A policy has row(int i), what it wants to know of a row, and void step(row, int i, int j, double sum): every pair of
+// the tile once, i, j < 64, those of rows beyond the last too (as products with rows of zeros).
 #pragma once
 #include "tensor.cuh"
 

@@ -1,8 +1,8 @@
 // The pairs that no engine can be trusted with, by the formula of a bin: one definition of accuracy, that of rows.
 //
 // Blocks look through tiles of 64 x 64 values for the marks of ``pairs.cuh``, list them in shared memory, and sum each
-// pair with a warp, in float64, in which every float32 is an ordinary number. What leaves the range of float64 on the way
-// is redone on multiples by powers of two (exact), affinities beyond it in logarithms.
+// pair with a warp, in float64, in which every float32 is an ordinary number. What leaves the range of float64 on the
+// way is redone on multiples by powers of two (exact), affinities beyond it in logarithms.
 //
 // Floor: one read of the values; per listed pair two rows from the L2 cache, and per bin the formula in float64: about
 // 20 instructions (TV 3, KL 25, JS 45).
@@ -83,8 +83,8 @@ __device__ double finished(const Tag& tag, int kind, const Finish& finish, doubl
 
 // One pair by one warp. `degree`: D(cp, cq) = c^degree D(p, q); negative: no such law.
 template <class Tag, class Entry>
-__device__ double pair_value(const Tag& tag, int kind, const Finish& finish, double order, double degree, const Entry* p,
-                             const Entry* q, int bins) {
+__device__ double pair_value(const Tag& tag, int kind, const Finish& finish, double order, double degree,
+                             const Entry* p, const Entry* q, int bins) {
     Sums s = sum_bins(tag, p, q, bins, 0);
     double value = finished(tag, kind, finish, order, s, p, q, bins, 0);
     bool strained = s.greatest > 1.0715086071862673e+301;  // 2^1000
@@ -105,14 +105,14 @@ __device__ double pair_value(const Tag& tag, int kind, const Finish& finish, dou
     return value;
 }
 
-// out of the marked pairs among rows i0 ... i1, columns j0 ... j1 (with j >= i if `half`; every pair if `all`), which are
-// D(x, y), or D(y, x) if `swap`. facts: `judged` rows, NaN where refused. A block to each 64 x 64 pairs.
+// out of the marked pairs among rows i0 ... i1, columns j0 ... j1 (with j >= i if `half`; every pair if `all`), which
+// are D(x, y), or D(y, x) if `swap`. facts: `judged` rows, NaN where refused. A block to each 64 x 64 pairs.
 template <class Tag, class Entry, class Out>
 __global__ void __launch_bounds__(256)
     settle(const Entry* x, const Entry* y, int bins, int swap, int all, double tag_a, double tag_b, int kind,
-           double scale, double c, double order, int literal, double degree, const double* left, long long n, const double* right,
-           long long m, long long i0, long long i1, long long j0, long long j1, int half, Out* out, long long si,
-           long long sj) {
+           double scale, double c, double order, int literal, double degree, const double* left, long long n,
+           const double* right, long long m, long long i0, long long i1, long long j0, long long j1, int half, Out* out,
+           long long si, long long sj) {
     __shared__ unsigned short list[64 * 64];
     __shared__ int length;
     const Window<Out> window{i0, i1, j0, j1, half, out, si, sj};

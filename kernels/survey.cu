@@ -32,8 +32,8 @@ __device__ __forceinline__ Compensated<double> warp_sum(Compensated<double> x) {
     return x;
 }
 
-// facts (5, n): sum and its rest, least positive entry (0 where there is none), greatest, whether there are zeros; -1 for
-// that of a row that is refused. The status word gets the reasons.
+// facts (5, n): sum and its rest, least positive entry (0 where there is none), greatest, whether there are zeros; -1
+// for that of a row that is refused. The status word gets the reasons.
 template <class Entry>
 __global__ void __launch_bounds__(256, 4)
     survey(const Entry* __restrict__ x, long long n, int bins, int rule, double tolerance, double* __restrict__ facts,
@@ -192,6 +192,8 @@ __global__ void __launch_bounds__(256, 4)
     if (r >= rows) return;
     const double c = scale > 0.0 ? scale : globals[0], h = judged[n + i0 + r];
     const bool empty = judged[i0 + r] == INFINITY || h != h;
-    for (int k = threadIdx.x % WARP; k < padded; k += WARP)
-        table[r * width + offset + k] = k < bins && !empty ? Kind::of(entry(x + (i0 + r) * bins + k), c, parameter) : 0.0;
+    for (int k = threadIdx.x % WARP; k < padded; k += WARP) {
+        const bool there = k < bins && !empty;
+        table[r * width + offset + k] = there ? Kind::of(entry(x + (i0 + r) * bins + k), c, parameter) : 0.0;
+    }
 }
