@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import otdist as od
-from otdist.kernels import device
+from otdist.kernels import device, halves_cuda
 
 Put = Callable[[np.ndarray[Any, Any]], Any]
 
@@ -147,3 +147,38 @@ def _pairwise(put: Put) -> Any:
 def _nearest(put: Put) -> Any:
     p, q = put(_histograms(35, 40)), put(_histograms(150, 40, seed=1))
     return od.nearest(p, q, k=3, metric="js")
+
+
+@_call("rows", "broadcast and repaired", rtol=1e-9)
+def _rows_shared(put: Put) -> Any:
+    p, q = put(_histograms(6, 33, "f8")), put(_histograms(1, 33, "f8", 1))
+    x = _points(3, 40, "f8") * 300
+    return od.value_and_grad(od.kl, (0, 1))(p, q), od.value_and_grad(od.js)(put(x), put(x[::-1].copy()), from_logits=True)
+
+
+@_call("pairs", "logits and normalised", rtol=2e-5)
+def _pairwise_logits(put: Put) -> Any:
+    x, y = _points(35, 20), _points(40, 20, seed=1)
+    far = put(x * np.float32(80))
+    soft = od.pairwise(put(x), put(y), metric="kl", from_logits=True), od.pairwise(far, put(y), metric="kl", from_logits=True)
+    return *soft, od.pairwise(put(np.exp(x)), put(np.exp(y)), metric="tv", normalize=True)
+
+
+@_call("halves", "split halves", rtol=1e-6, atol=1e-5)
+def _halves(put: Put) -> Any:
+    x, y = _points(40, 19), _points(9, 19, seed=1) + np.float32(3)
+    if isinstance(put(x), np.ndarray):
+        middle = np.vstack((x, y)).mean(0, dtype="f8")
+        return [answer for z in (x - middle, y - middle) for answer in (z, (z**2).sum(1))]
+    answers = []
+    for a in halves_cuda.split(_space(), put(x), put(y)):
+        z = (a.high.astype("f8") + a.low.astype("f8")) / a.scales[0]
+        answers += [z[:, :19], a.squares]
+    return answers
+
+
+@_call("rows", "repaired logits", rtol=1e-9)
+def _repaired_logits(put: Put) -> Any:
+    x = _points(3, 40, "f8")
+    x[0, :30], x[1, 5:] = -np.inf, -900.0
+    return od.value_and_grad(od.kl)(put(x), put(_points(3, 40, "f8", 1)), from_logits=True)

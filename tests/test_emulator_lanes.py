@@ -121,7 +121,7 @@ __global__ void f(float* x, int n) {
     assert planted[5] == "  if (!emulator::lives(2, emulator::as_barrier)) __syncthreads();"
 
 
-@pytest.mark.parametrize(("file", "sample"), [("copy.cu", None), ("rows.cu", 12)])
-def test_a_sample_of_mutants_is_caught(file, sample):
-    caught, survivors = mutate.study(file, mutate.calls.chosen([]), sample, report=lambda line: None)
-    assert caught >= 0.9 * (caught + len(survivors)), "\n".join(survivors)
+def test_mutants_are_caught():
+    caught, survivors = mutate.study("copy.cu", mutate.calls.chosen(["copy"]), report=lambda line: None)
+    assert caught >= 7
+    assert not survivors, "\n".join(survivors)
