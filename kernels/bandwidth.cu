@@ -92,7 +92,7 @@ __global__ void __launch_bounds__(256) bandwidth_scott(const S* x, const S* y, d
         total += block_sum(square, room);
     }
     if (threadIdx.x) return;
-    const double found = sqrt(total / ((double)d * (N > 1 ? N - 1 : 1))) * pow((double)N, -1.0 / (d + 4));
+    const double found = sqrt(total / ((double)d * (N > 1 ? N - 1 : 1))) * exp2(-log2((double)N) / (d + 4));
     sigma[p] = found == 0.0 ? 1.0 : found;
 }
 

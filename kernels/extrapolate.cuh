@@ -3,8 +3,8 @@
 #pragma once
 #include "vecmath.cuh"
 
-// A residual this much larger than the one before: the step is taken back, and the plain one made from there.
-constexpr double WORSE = 2.0;
+// A step that lowers the dual and leaves an error this much above the least: it is taken back, and the plain one made.
+constexpr double WORSE = 1.5;
 constexpr double RIDGE = 1e-13;
 
 // w of the Gram matrix of the dr_s (DEPTH, DEPTH) and their products with r. One thread; `factor` (DEPTH, DEPTH) is scratch.
@@ -13,11 +13,11 @@ __device__ inline void mixing_weights(const double* gram, const double* with, in
     // Cholesky's factor of the matrix of cosines; a step that adds no direction gets no weight
     for (int s = 0; s < count; s++) {
         const double size = gram[s * DEPTH + s];
-        const double over = size > 0.0 && size < INFINITY ? rsqrt(size) : 0.0;
+        const double over = size > 0.0 && size < INFINITY ? 1.0 / sqrt(size) : 0.0;
         double pivot = over > 0.0 ? 1.0 + RIDGE * count : 0.0, right = with[s] * over;
         for (int p = 0; p < s; p++) {
             const double other = gram[p * DEPTH + p];
-            double x = other > 0.0 && other < INFINITY ? gram[s * DEPTH + p] * over * rsqrt(other) : 0.0;
+            double x = other > 0.0 && other < INFINITY ? gram[s * DEPTH + p] * over / sqrt(other) : 0.0;
             for (int q = 0; q < p; q++) x -= factor[s * DEPTH + q] * factor[p * DEPTH + q];
             x = factor[p * DEPTH + p] > 0.0 ? x / factor[p * DEPTH + p] : 0.0;
             factor[s * DEPTH + p] = x;
@@ -35,6 +35,6 @@ __device__ inline void mixing_weights(const double* gram, const double* with, in
     }
     for (int s = 0; s < count; s++) {
         const double size = gram[s * DEPTH + s];
-        w[s] = size > 0.0 && size < INFINITY ? w[s] * rsqrt(size) : 0.0;
+        w[s] = size > 0.0 && size < INFINITY ? w[s] / sqrt(size) : 0.0;
     }
 }

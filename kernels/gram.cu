@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(256)
 //   sums[p][s][side][i] = Σ_j w_j k(t_i, z_j) over the columns of a side (the first n, the others)
 //   pulls[g][p][s][i][:] = Σ_j c_ij pull_g(t_i, z_j), c_ij = factors[p][sides] w_i w_j ∂k/∂g, if PULL
 template <class T, class K, bool WEIGHTED, bool PULL>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, sizeof(T) == 4 && K::Q == 1 ? 2 : 1)
     gram_rows(const T* plain, const T* shifted, const T* unit, const T* right_plain, const T* right_shifted,
               const T* right_unit, const double* numbers, int per, const double* weights, const double* factors,
               const int* only, double* sums, double* pulls, int split, int L, int n, int N, int width, int same,

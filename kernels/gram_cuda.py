@@ -11,12 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from otdist.kernels import formulas_cuda
+from otdist.kernels import formulas_cuda, gram_tensor_cuda
 from otdist.kernels.device import Space, ctype, kernel
 from otdist.kernels.profiles import Angle, Inner, Kernel, Squared
 
 # Pairs up to which float32 samples are computed in float64 throughout, as on the CPU; it costs some microseconds.
 FEW = 1 << 22
+# Coordinates that a thread can keep (of all geometries together, and of one), rows from which on it keeps two.
+NEAR, COORDINATES, MANY = 32, 16, 1 << 16
 # Points from which on float tiles are 128 x 128; values of so many blocks of tiles; blocks of rows wanted at a time.
 WIDE, PARTS, ROWS = 4096, 1 << 14, 1024
 BLOCK = 64
@@ -223,13 +225,21 @@ class Quadratic:
         tiles = blocks * (blocks + 1) // 2
         run = max(1, tiles // PARTS)
         count = -(-tiles // run)
-        totals = self.space.empty((self.problems, count, 3), np.float64)
+        tensor = wide and self.pooled is None and gram_tensor_cuda.suits(self.tag, self.problems, self.d)
+        if tensor:
+            first = gram_tensor_cuda.count(self.n, self.N)
+            whole = self.space.zeros((1, first + count, 3), np.float64)
+            cloud = (pool.plain if pool.unit is None else pool.unit)[0]
+            only = gram_tensor_cuda.values(self.space, self.tag, self.numbers.table, cloud, whole[0, :first], self.n)
+            totals = whole[:, first:]
+        else:
+            whole = totals = self.space.empty((self.problems, count, 3), np.float64)
         weighted = "false" if self.pooled is None else "true"
         name = f"gram_values<{ctype(pool.plain)}, {self.name}, {size}, {weighted}>"
         args = (*pool.clouds, *self.numbers_of, self.pooled, only, totals)
         sizes = (np.int32(self.n), np.int32(self.N), np.int32(pool.width), np.int64(tiles), np.int32(run))
         kernel("gram.cu", name)(self.space, self.problems * count, 256, (*args, *sizes))
-        return totals, count
+        return whole, whole.shape[1]
 
     def _rows(self, pool: Pool, only: Any) -> tuple[Any, Any, int]:
         """Sums of rows (P, shares, 2, N), pulls (geometries, P, shares, N, width), shares of the columns."""
@@ -278,11 +288,14 @@ def rows(
 
     With `factors` also the pulls (geometries, P, shares, L, width). `split`: rows of the first sample among t.
     """
-    P, L, N = left.problems, left.N, right.N
-    blocks = -(-split // BLOCK) - (-(L - split) // BLOCK)
+    P, L, N, Q = left.problems, left.N, right.N, len(tag.geometries)
+    near = left.d if left.d <= 4 else left.width
+    is_near = near <= COORDINATES and near * Q <= NEAR
+    each = 2 if P * L >= MANY and near * Q <= NEAR // 2 else 1
+    size = 2 * BLOCK * each if is_near else BLOCK
+    blocks = -(-split // size) - (-(L - split) // size)
     across = -(-n // BLOCK) - (-(N - n) // BLOCK)
     shares = max(1, min(across, ROWS // max(1, blocks * P)))
-    Q = len(tag.geometries)
     pulls = None
     if factors is not None:
         bytes_of_one = 8 * Q * P * L * left.width
@@ -290,10 +303,14 @@ def rows(
         pulls = space.empty((Q, P, shares, L, left.width), np.float64)
     sums = space.empty((P, shares, 2, L), np.float64)
     flags = f"{'false' if weights is None else 'true'}, {'false' if factors is None else 'true'}"
-    name = f"gram_rows<{ctype(left.plain)}, {formulas_cuda.name(tag)}, {flags}>"
+    real, tree = ctype(left.plain), formulas_cuda.name(tag)
     args = (*left.clouds, *right.clouds, numbers.table, numbers.per, weights, factors, only, sums, pulls)
     sizes = (split, L, n, N, left.width, same, shares, P)
-    kernel("gram.cu", name)(space, blocks * shares * P, 256, (*args, *map(np.int32, sizes)))
+    if is_near:
+        run = kernel("gram_near.cu", f"gram_near<{real}, {tree}, {near}, {each}, {flags}>")
+    else:
+        run = kernel("gram.cu", f"gram_rows<{real}, {tree}, {flags}>")
+    run(space, blocks * shares * P, 2 * BLOCK if is_near else 256, (*args, *map(np.int32, sizes)))
     return sums, pulls, shares
 
 

@@ -66,13 +66,16 @@ __global__ void __launch_bounds__(256)
     apart = warp_max(apart);
     if (unit) {
         size = warp_max(size);
+        // by a power of two, exactly; an error of the length is that of a common factor, which no angle sees
+        const long long exponent = __double_as_longlong(size) >> 52;
+        const double scale = __longlong_as_double(max(1ll, 2046ll - exponent) << 52);
         double square = 0.0;
         for (int k = lane; k < d; k += WARP) {
-            const double v = (double)widen(x[k]) / size;
+            const double v = (double)widen(x[k]) * scale;
             square += v * v;
         }
-        const double length = sqrt(warp_sum(square));
-        for (int k = lane; k < width; k += WARP) unit[to + k] = k < d ? T((double)widen(x[k]) / size / length) : T(0);
+        const double inverse = 1.0 / sqrt(warp_sum(square));
+        for (int k = lane; k < width; k += WARP) unit[to + k] = k < d ? T((double)widen(x[k]) * scale * inverse) : T(0);
     }
     if (lane) return;
     if (bad)
@@ -156,6 +159,7 @@ __global__ void __launch_bounds__(1024)
     double s[6] = {0.0, 0.0, 0.0, 0.0, 0.0, 0.0};
     if (tiles) {
         for (long long t = threadIdx.x; t < count; t += blockDim.x)
+#pragma unroll
             for (int k = 0; k < 3; k++) s[k] += tiles[(p * count + t) * 3 + k];
         s[0] *= 2.0;
         s[2] *= 2.0;
@@ -174,9 +178,11 @@ __global__ void __launch_bounds__(1024)
             else
                 s[2] += w * over_y;
         }
-        s[i < n ? 3 : 4] += w * w * ends;
+        s[3] += i < n ? w * w * ends : 0.0;
+        s[4] += i < n ? 0.0 : w * w * ends;
         s[5] = fmax(s[5], fabs(ends));
     }
+#pragma unroll
     for (int k = 0; k < 6; k++) {
         const double whole = k < 5 ? block_sum(s[k], room) : block_max(s[k], room);
         if (threadIdx.x == 0) stats[6 * p + k] = whole;
@@ -229,9 +235,13 @@ __global__ void __launch_bounds__(256)
     if (!(16.0 * 2.220446049250313e-16 * sizes[p] > 1e-3 * fabs(value[p]))) return;
     double away = 0.0, spread = 0.0;
     for (int k = 0; k < d; k++) {
-        double sum[2] = {0.0, 0.0}, square = 0.0;
-        for (int i = threadIdx.x; i < N; i += blockDim.x) sum[i >= n] += (double)z[(long long)i * width + k];
-        const double c = 0.5 * (block_sum(sum[0], room) / n + block_sum(sum[1], room) / (N - n));
+        double of_x = 0.0, of_y = 0.0, square = 0.0;
+        for (int i = threadIdx.x; i < N; i += blockDim.x) {
+            const double v = (double)z[(long long)i * width + k];
+            of_x += i < n ? v : 0.0;
+            of_y += i < n ? 0.0 : v;
+        }
+        const double c = 0.5 * (block_sum(of_x, room) / n + block_sum(of_y, room) / (N - n));
         for (int i = threadIdx.x; i < N; i += blockDim.x) {
             const double t = (double)z[(long long)i * width + k] - c;
             square += t * t / (i < n ? n : N - n);

@@ -126,12 +126,11 @@ __global__ void __launch_bounds__(256)
 #pragma unroll
             for (int j = 0; j < 4; j++) size[i][j] = fabs(k[i][j]);
         if constexpr (PAIRED) {
-            const int from[3][2] = {{N, N}, {0, N}, {N, 0}};
 #pragma unroll 1
             for (int part = 0; part < 3; part++) {
                 double other[4][4];
-                kernel_tile<K>(pool.from(from[part][0] + i0, width), rows, pool.from(from[part][1] + j0, width), across,
-                               width, number, room, other);
+                kernel_tile<K>(pool.from((part == 1 ? 0 : N) + i0, width), rows,
+                               pool.from((part == 2 ? 0 : N) + j0, width), across, width, number, room, other);
 #pragma unroll
                 for (int i = 0; i < 4; i++)
 #pragma unroll

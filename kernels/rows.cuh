@@ -83,12 +83,8 @@ struct Deal {
         steps = packs + (rest + N * team - 1) / (N * team);
     }
 
-    // The bin of element i in a step, or -1.
+    // The bin of element i in a step after the packs, or -1.
     __device__ __forceinline__ int bin(int step, int i) const {
-        if (step < packs) {
-            const int k = first + (step * team + rank) * N;
-            return k < last ? k + i : -1;
-        }
         const int j = ((step - packs) * N + i) * team + rank, head = first - begin;
         const int k = j < head ? begin + j : last + (j - head);
         return k < end ? k : -1;

@@ -54,6 +54,12 @@ __device__ __forceinline__ void sums_of_step(double (&x)[FIGURES_OF_STEP], doubl
     __syncthreads();
 }
 
+// What a mass adds to the dual value, in units of epsilon, by its potential in base 2.
+__device__ __forceinline__ double paid(double mass, double potential, double kappa) {
+    if (kappa == 1.0) return mass * potential / LOG2_E;
+    return -kappa / (1.0 - kappa) * mass * expm1(-(1.0 / kappa - 1.0) * potential / LOG2_E);
+}
+
 // Everything of one problem that its block shares.
 template <class Real>
 struct Shared {
@@ -143,8 +149,8 @@ __global__ void __launch_bounds__(BATCH_THREADS, 1)
         const double ka = kappa_a / (kappa_a + stretch * (1.0 - kappa_a));
         const double kb = kappa_b / (kappa_b + stretch * (1.0 - kappa_b)), slope_b = 1.0 / kb - 1.0;
         const double goal = final ? tol : fmax(tol, ROUGH);
-        double last_G = 0.0, last_R = 0.0, dG[BATCH_DEPTH], dR[BATCH_DEPTH], last_error = INFINITY, best = INFINITY;
-        double absorbed = 0.0;
+        double last_G = 0.0, last_R = 0.0, dG[BATCH_DEPTH], dR[BATCH_DEPTH], least_error = INFINITY, best = INFINITY;
+        double absorbed = 0.0, last_dual = -INFINITY;
         int count = 0, head = 0;
         bool known = false, absorb = true;
 #pragma unroll
@@ -209,14 +215,18 @@ __global__ void __launch_bounds__(BATCH_THREADS, 1)
             const double y = (double)plan.columns(at);
             double R = 0.0, off = 0.0, target = 0.0;
             bool faint = false;
+            double dual = 0.0;
+            if (t < n && at.r[t] > 0.0)
+                dual = paid(mass, at.f[t] + offset + log2((double)at.u[t]), ka) - (ka < 1.0 ? sent : 0.0);
             if (t < m && share > 0.0) {
                 const double column = y * exp2(G - absorbed);
                 target = kb == 1.0 ? share : share * exp2(fmin(fmax(-slope_b * G, -1000.0), 900.0));
                 off = fabs(column - target);
+                dual += paid(share, G, kb);
                 faint = !(y > share * 8.67361737988403547e-19);  // 2^-60
                 R = faint ? 0.0 : -kb * (log2(column) - log_share - G) - G;
             }
-            double figures[FIGURES_OF_STEP] = {off, sent, target, t < n ? mass - sent : 0.0, strayed ? 1.0 : 0.0,
+            double figures[FIGURES_OF_STEP] = {off, sent, target, dual, strayed ? 1.0 : 0.0,
                                                faint ? 1.0 : 0.0};
             if (known) {
 #pragma unroll
@@ -237,15 +247,15 @@ __global__ void __launch_bounds__(BATCH_THREADS, 1)
             }
             worst = sum[0];
             if (priced) worst = sum[1] + sum[2] > 0.0 ? worst / (sum[1] + sum[2]) : 0.0;
-            else worst += fmax(sum[3], 0.0) > 1e-13 ? sum[3] : 0.0;
             idle = worst < 0.9 * best ? 0 : idle + 1;
-            best = fmin(best, worst);
+            if (idle == 0) best = worst;
             const bool over = worst != worst || idle >= (worst < IDLE_ERROR ? SETTLED : PATIENCE);
             if (worst <= goal || done >= cap || over) {
                 stalled = over;
                 break;
             }
-            const bool thin = sum[5] > 0.0;
+            const bool thin = sum[5] > 0.0, lower = sum[3] < last_dual - 1e-12 * fabs(last_dual);
+            const double height = sum[3];
             __syncthreads();  // the sums have been read
             if (thin) {
                 // columns by log-sum-exps of their own, from potentials of the rows
@@ -264,7 +274,7 @@ __global__ void __launch_bounds__(BATCH_THREADS, 1)
                 done++;
                 continue;
             }
-            if (known && worst > WORSE * last_error) {
+            if (known && lower && worst > WORSE * least_error) {
                 G = last_G + last_R;
                 known = false, count = head = 0;
             } else {
@@ -278,7 +288,7 @@ __global__ void __launch_bounds__(BATCH_THREADS, 1)
                     head = (head + 1) % BATCH_DEPTH;
                 }
                 __syncthreads();
-                last_G = G, last_R = R, last_error = worst, known = true;
+                last_G = G, last_R = R, least_error = fmin(least_error, worst), last_dual = height, known = true;
                 double beyond = 0.0;
 #pragma unroll
                 for (int s = 0; s < BATCH_DEPTH; s++)

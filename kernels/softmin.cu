@@ -107,6 +107,29 @@ __global__ void __launch_bounds__(SWEEP_THREADS, 2)
     }
 }
 
+// All costs (n, m), for problems small enough.
+template <class Source>
+__global__ void __launch_bounds__(SWEEP_THREADS, 2)
+    matrix(const typename Source::Element* left, const typename Source::Element* right, int d, double power,
+           long long left_step, long long right_step, int n, int m, typename Source::Real* out) {
+    typedef typename Source::Real Real;
+    const int tiles = (n + SWEEP_ROWS - 1) / SWEEP_ROWS, problem = blockIdx.x / tiles;
+    const Place at(n, m, blockIdx.x % tiles);
+    const Source source(left, right, d, power, problem, left_step, right_step);
+    const int size = part_size(m, gridDim.y), start = blockIdx.y * size, stop = min(m, start + size);
+    for (int j0 = start; j0 < stop; j0 += SWEEP_COLUMNS) {
+        Real c[4][4];
+        source.costs(at, j0, c);
+#pragma unroll
+        for (int r = 0; r < 4; r++)
+#pragma unroll
+            for (int q = 0; q < 4; q++) {
+                const int i = at.row + r, j = j0 + at.lane + 32 * q;
+                if (i < n && j < stop) out[((long long)problem * n + i) * m + j] = c[r][q];
+            }
+    }
+}
+
 constexpr int VECTORS = 4;
 
 // out (n, width)[., first ... first + 3] = `total` P V of V (m, width), in `splits` parts (problem, part, n, 4).

@@ -152,6 +152,16 @@ def plan(room: Room, pairs: Pairs, scale: Array, u: Array, v: Array, total: Arra
     run(room.space, grid(room.space, pairs.batch, n, m), THREADS, (*source, *sizes, scale, u, v, total, out))
 
 
+def matrix(room: Room, pairs: PointPairs) -> Array:
+    """The costs (k, n, m), float64."""
+    n, m = pairs.shape
+    out = room.space.empty((pairs.batch, n, m), np.float64)
+    name, source = pairs.source(np.float64, False)
+    run = kernel("softmin.cu", f"matrix<{name}>")
+    run(room.space, grid(room.space, pairs.batch, n, m), THREADS, (*source, np.int32(n), np.int32(m), out))
+    return out
+
+
 def apply(
     room: Room,
     pairs: Pairs,

@@ -70,7 +70,11 @@ def _copy(put: Put) -> Any:
 def _mmd(put: Put) -> Any:
     x, y = put(_points(70, 5)), put(_points(66, 5, seed=1) + np.float32(0.5))
     with _small_tiles():
-        return od.mmd(x, y), od.value_and_grad(od.mmd, (0, 1))(x, y, kernel=od.Gaussian((1.0, 2.0)))
+        many = od.mmd(put(_points(70, 9)), put(_points(66, 9, seed=1) + np.float32(0.5)), kernel=od.Gaussian(2.0))
+        few = put(_points(66, 17, seed=2))
+        return many, od.mmd(x, y), [
+            od.value_and_grad(od.mmd, (0, 1))(u, v, kernel=od.Gaussian((1.0, 2.0))) for u, v in ((x, y), (few, few + 1))
+        ]  # fmt: skip
 
 
 @_call("gram", "weights, gradients, batches")

@@ -132,6 +132,36 @@ def test_float32_tiles(cuda: Any, d: int, monkeypatch: pytest.MonkeyPatch) -> No
     np.testing.assert_allclose(od.mmd(*points, kernel=case.make()).get(), want, rtol=1e-6)
 
 
+@pytest.mark.parametrize("d", [9, 132])
+def test_tensor_cores(cuda: Any, d: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums over pairs by products, close pairs by differences; nothing is done where most pairs are close."""
+    from otdist.kernels import bandwidth_cuda, gram_tensor_cuda
+    from otdist.kernels.device import CupyMemory, Space
+
+    monkeypatch.setattr(gram_tensor_cuda, "SPAN", 128)
+    rng, n, N = np.random.default_rng(10), 130, 199
+    z = (rng.normal(size=(N, -(-d // 4) * 4)) + 100.0).astype("float32")
+    z[:, d:] = 0.0
+    z[140:145] = z[:5] + np.float32(1e-3)
+    space, sigma = Space(CupyMemory(0)), float(np.sqrt(d))
+    tag = od.Energy().tag(d) if d < 128 else od.Gaussian(sigma).tag(d)
+    gram = reference.energy() if d < 128 else reference.gaussian(sigma)
+    numbers = bandwidth_cuda.put(space, [0.5 / sigma / sigma])
+    two = 1e-3 * (z - 100.0)
+    two[: N // 2, 0] += 50.0  # two clusters: half of the pairs are close
+    for points, close in ((z, False), (two, True)):
+        totals = space.zeros((gram_tensor_cuda.count(n, N), 3), np.float64)
+        direct = gram_tensor_cuda.values(space, tag, numbers, cuda.asarray(points.astype("float32")), totals, n)
+        if close:
+            assert int(direct.get()[0]) == 1
+            assert not totals.get().any()
+        else:
+            assert int(direct.get()[0]) == 0
+            K = np.triu(gram(points.astype(np.float64), points.astype(np.float64)), 1)
+            want = [K[:n, :n].sum(), K[:n, n:].sum(), K[n:, n:].sum()]
+            np.testing.assert_allclose(totals.get().sum(0), want, rtol=3e-7)
+
+
 @pytest.mark.parametrize("estimator", ["biased", "unbiased", "linear", "block"])
 def test_batches(cuda: Any, estimator: str) -> None:
     """Each element of a broadcast batch is a call of its own; gradients are summed over what was broadcast."""

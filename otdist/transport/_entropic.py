@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from otdist._arrays import Array
-from otdist._results import ConvergenceWarning
+from otdist._results import ConvergenceWarning, Status
 from otdist.transport import _batch
 from otdist.transport._engines import engine, itself
 from otdist.transport._entropic_input import Given
@@ -117,13 +117,19 @@ def _remaining(limits: Limits, begin: float) -> Limits:
 
 def report(answers: list[Solved], limits: Limits, stacklevel: int) -> None:
     """A warning or an error if one of the answers is not within the tolerance."""
-    failed = [k for k, answer in enumerate(answers) if not answer.converged]
-    if not failed or limits.on_fail == "ignore":
+    left = [answer for answer in answers if not answer.converged]
+    if left:
+        worst = max(left, key=lambda s: s.bounds.marginal_error)
+        failed(worst.status, worst.bounds.marginal_error, len(left), len(answers), limits, stacklevel + 1)
+
+
+def failed(status: Status, error: float, count: int, problems: int, limits: Limits, stacklevel: int) -> None:
+    """A warning or an error about `count` of so many problems, the worst of them with this status and error."""
+    if limits.on_fail == "ignore":
         return
-    worst = max((answers[k] for k in failed), key=lambda s: s.bounds.marginal_error)
-    where = f" ({len(failed)} of {len(answers)} problems; this is the worst)" if len(answers) > 1 else ""
+    where = f" ({count} of {problems} problems; this is the worst)" if problems > 1 else ""
     text = (
-        f"{worst.status.value}: marginal error {worst.bounds.marginal_error:.3g}, tol {limits.tolerance:.3g}{where}; "
+        f"{status.value}: marginal error {error:.3g}, tol {limits.tolerance:.3g}{where}; "
         f"the bounds hold all the same; raise max_iter, time_limit, tol or epsilon, or start from these potentials "
         f"(init=)"
     )

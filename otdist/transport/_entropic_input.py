@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from otdist._arrays import Array, Door, enter
+from otdist._arrays import Array, Door, enter, enter_host
 from otdist._evaluate import lend
 from otdist._expression import is_real, number
 from otdist._results import Transport
@@ -96,8 +96,8 @@ class Lattice:
         return Gridded(self.grid)
 
 
-def entered(costs: Any, a: Any, b: Any) -> Given:
-    """Costs and masses of a call of `sinkhorn`."""
+def entered(costs: Any, a: Any, b: Any) -> Any:
+    """Costs and masses of a call of `sinkhorn`: a `Given`, or a `DeviceGiven` of arrays on a GPU."""
     own = {name: value for name, value in (("a", a), ("b", b)) if value is not None}
     if isinstance(costs, Grid):
         return _of_grid(costs, own)
@@ -107,6 +107,10 @@ def entered(costs: Any, a: Any, b: Any) -> Given:
         given = {"costs": costs.C if isinstance(costs, CostMatrix) else costs}
     door, hosts = enter(**given, **own)
     found = dict(zip([*given, *own], hosts, strict=True))
+    if door.space is not None:
+        from otdist.transport import _entropic_device_input
+
+        return _entropic_device_input.entered(door, found, costs)
     shapes = {name: found[name].shape[:-1] for name in own}
     if "costs" in found:
         C = _matrices(found["costs"])
@@ -131,7 +135,7 @@ def entered(costs: Any, a: Any, b: Any) -> Given:
 def _of_grid(grid: Grid, own: dict[str, Any]) -> Given:
     if not own:
         raise ValueError("a: found None; transport on a grid needs its histograms a and b")
-    door, hosts = enter(**own)
+    door, hosts = enter_host(**own)
     dims = len(grid.shape)
     flat = {}
     for name, w in zip(own, hosts, strict=True):
@@ -196,7 +200,7 @@ def warm(init: Any, given: Given) -> Array | None:
     """Column potentials (k, m) to start from, in the units of the costs."""
     if init is None:
         return None
-    _, (g,) = enter(init=init.g if isinstance(init, Transport) else init)
+    _, (g,) = enter_host(init=init.g if isinstance(init, Transport) else init)
     shape = (*given.batch, given.shape[-1])
     if g.ndim == 0 or g.shape[-1] != shape[-1] or g.ndim > len(shape):
         raise ValueError(f"init: found potentials of shape {g.shape}; the columns need shape {shape}")

@@ -9,7 +9,9 @@ import numpy as np
 from otdist._arrays import Array
 from otdist._discrepancy import Estimate
 from otdist._expression import number
-from otdist._samples import Pair, need_directions, pair, unbroadcast
+from otdist._samples import need_directions, pair, unbroadcast
+from otdist.transport._debiased_device import on_device
+from otdist.transport._debiased_device import smoothed as on_a_device
 from otdist.transport._entropic import report, solve_all
 from otdist.transport._entropic_input import TOLERANCES, entered
 from otdist.transport._exact import Limits
@@ -30,8 +32,12 @@ def smoothed(
     tol: float,
     on_fail: str,
     wanted: tuple[bool, ...],
-) -> tuple[Pair, Estimate]:
+) -> tuple[Any, Estimate]:
     """<P, d^p>^(1/p), and the gradients of its sum by the `wanted` of x, y, a, b."""
+    if on_device(x, y, a, b):
+        given = entered(PointCloud(x, y, cost, p), a, b)
+        asked = max(number("tol", tol, 0.0, closed=True), TOLERANCES[given.door.compute])
+        return given, on_a_device(given, epsilon, asked, on_fail, wanted)
     found, _ = pair(x, y, a, b, called=("a", "b"))
     if cost == "cosine":
         need_directions(x=found.x, y=found.y)

@@ -13,7 +13,7 @@ from otdist._arrays import Array
 from otdist._discrepancy import Estimate
 from otdist._samples import unbroadcast
 from otdist.transport._entropic import report, solve_all, solve_itself
-from otdist.transport._entropic_input import Given, agreed, entered, tolerance
+from otdist.transport._entropic_input import agreed, entered, tolerance
 from otdist.transport._exact import Limits
 from otdist.transport._normal_form import Options, Solved
 from otdist.transport.epsilon import chosen
@@ -107,7 +107,7 @@ def sinkhorn_divergence_estimate(
     memory_limit: int | None = None,
     on_fail: str = "warn",
     wanted: tuple[bool, ...] = (False,) * 4,
-) -> tuple[Given, Estimate]:
+) -> tuple[Any, Estimate]:
     """The value, and the gradients of its sum with respect to the `wanted` of x, y, a, b."""
     if y is None:
         raise TypeError("y: found None; a divergence is between two samples")
@@ -117,6 +117,10 @@ def sinkhorn_divergence_estimate(
     for name, want in zip("ab", wanted[2:], strict=True):
         if want and name not in given.arguments:
             raise ValueError(f"{name}: found None; pass the masses to differentiate by them")
+    if given.door.space is not None:
+        from otdist.transport._debiased_device import divergence
+
+        return given, divergence(given, epsilon, options, wanted)
     masses = agreed(given) if options.balanced else given.b
     problems: list[Any] = [given.problem(k) for k in range(len(given))]
     blurs = chosen(epsilon, problems, given.a, masses, given.batch)

@@ -15,11 +15,11 @@ from otdist._arrays import Array
 from otdist._results import Status, Transport
 from otdist._samples import unbroadcast
 from otdist.transport._entropic import report, solve_all
-from otdist.transport._entropic_input import Given, agreed, entered, prices, tolerance, warm
+from otdist.transport._entropic_input import agreed, entered, prices, tolerance, warm
 from otdist.transport._exact import Limits
 from otdist.transport._gibbs_plan import GibbsPlan
 from otdist.transport._input import reporter
-from otdist.transport._normal_form import Options, Solved
+from otdist.transport._normal_form import Options
 from otdist.transport.epsilon import chosen
 
 __all__ = ["sinkhorn"]
@@ -126,11 +126,15 @@ def sinkhorn_estimate(
     callback: Any = None,
     progress: bool = False,
     on_fail: str = "warn",
-) -> tuple[Given, list[Solved]]:
-    """`sinkhorn` before its result is put together."""
+) -> tuple[Any, Any]:
+    """`sinkhorn` before its result is put together: a `Given` and its answers, or those of arrays on a GPU."""
     given = entered(costs, a, b)
     limits = Limits(tolerance(tol, given), max_iter, time_limit, reporter(callback, progress), on_fail)
     options = Options.of(limits, rho, method, memory_limit, single=given.single)
+    if given.door.space is not None:
+        from otdist.transport._entropic_device_result import solved
+
+        return given, solved(given, epsilon, options, init)
     masses = agreed(given) if options.balanced else given.b
     problems = [given.problem(k) for k in range(len(given))]
     blurs = chosen(epsilon, problems, given.a, masses, given.batch)
@@ -139,8 +143,12 @@ def sinkhorn_estimate(
     return given, answers
 
 
-def assembled(given: Given, answers: list[Solved]) -> Transport:
+def assembled(given: Any, answers: Any) -> Transport:
     """The result of a call."""
+    if given.door.space is not None:
+        from otdist.transport import _entropic_device_result
+
+        return _entropic_device_result.assembled(given, answers)
     door, batch = given.door, given.batch
 
     def each(name: str, of: Any) -> Any:
@@ -182,8 +190,12 @@ def assembled(given: Given, answers: list[Solved]) -> Transport:
     )
 
 
-def sinkhorn_gradients(given: Given, answers: list[Solved], rho: Any, numbers: tuple[int, ...]) -> tuple[Any, ...]:
+def sinkhorn_gradients(given: Any, answers: Any, rho: Any, numbers: tuple[int, ...]) -> tuple[Any, ...]:
     """Gradients of the sum of the values by costs (the plan; by points a pair), a and b, in the shapes of these."""
+    if given.door.space is not None:
+        from otdist.transport import _entropic_device_result
+
+        return _entropic_device_result.gradients(given, answers, numbers)
 
     def shaped(name: str, found: list[Array]) -> Any:
         whole = np.array(found).reshape(*given.batch, *found[0].shape)
