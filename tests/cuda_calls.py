@@ -157,14 +157,19 @@ def _nearest(put: Put) -> Any:
 def _rows_shared(put: Put) -> Any:
     p, q = put(_histograms(6, 33, "f8")), put(_histograms(1, 33, "f8", 1))
     x = _points(3, 40, "f8") * 300
-    return od.value_and_grad(od.kl, (0, 1))(p, q), od.value_and_grad(od.js)(put(x), put(x[::-1].copy()), from_logits=True)
+    return od.value_and_grad(od.kl, (0, 1))(p, q), od.value_and_grad(od.js)(
+        put(x), put(x[::-1].copy()), from_logits=True
+    )
 
 
 @_call("pairs", "logits and normalised", rtol=2e-5)
 def _pairwise_logits(put: Put) -> Any:
     x, y = _points(35, 20), _points(40, 20, seed=1)
     far = put(x * np.float32(80))
-    soft = od.pairwise(put(x), put(y), metric="kl", from_logits=True), od.pairwise(far, put(y), metric="kl", from_logits=True)
+    soft = (
+        od.pairwise(put(x), put(y), metric="kl", from_logits=True),
+        od.pairwise(far, put(y), metric="kl", from_logits=True),
+    )
     return *soft, od.pairwise(put(np.exp(x)), put(np.exp(y)), metric="tv", normalize=True)
 
 

@@ -195,7 +195,9 @@ def main() -> None:
             attempt(calls.chosen([options.call])[0], 0)
         return
     start = time.monotonic()
-    caught, survivors = study(options.file, calls.chosen(options.calls), options.sample, options.races, tuple(options.tests))
+    caught, survivors = study(
+        options.file, calls.chosen(options.calls), options.sample, options.races, tuple(options.tests)
+    )
     total = caught + len(survivors)
     print(f"{options.file}: {caught} of {total} caught, {time.monotonic() - start:.0f} s")
     sys.exit(caught < 0.95 * total)
