@@ -79,7 +79,7 @@ __device__ inline double shift_of(const Side& rows, const Side& cols, const doub
 // F (k, n) and G (k, m): potentials in base 2; figures (k, 9, n); columns, y, missing (k, m) of the plan; shifts of moved
 // clouds, or null; rho (2,) in units of costs, inf for a prescribed marginal. out (k, 9); f, g in the caller's units, each
 // half of the value where both marginals are prescribed. `steps`: the longest chain of additions behind a figure.
-__global__ void __launch_bounds__(BOUNDS_THREADS)
+__global__ void __launch_bounds__(BOUNDS_THREADS, 1)
     bounds(int n, int m, const double* a_all, const double* b_all, const double* F, const double* G,
            const double* figures, const double* columns, const double* y_all, const double* missing_all,
            const double* epsilon, double rho_a, double rho_b, const double* total_all, const double* shift_f,

@@ -33,13 +33,16 @@ struct Safe {
 __device__ __forceinline__ void sums_of_step(double (&x)[FIGURES_OF_STEP], double* room) {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
 #pragma unroll
-    for (int half = 8, bit = 1; half >= 1; half /= 2, bit *= 2)
+    for (int level = 0; level < 4; level++) {
+        const int half = 8 >> level, bit = 1 << level;
 #pragma unroll
-        for (int s = 0; s < half; s++) {
+        for (int s = 0; s < 8; s++) {
+            if (s >= half) break;
             const bool upper = (lane & bit) != 0;
             const double keep = upper ? x[s + half] : x[s], give = upper ? x[s] : x[s + half];
             x[s] = keep + __shfl_xor_sync(ALL, give, bit);
         }
+    }
     x[0] += __shfl_xor_sync(ALL, x[0], 16);
     if (lane < 16) {
         const int which = (lane & 1) << 3 | (lane & 2) << 1 | (lane & 4) >> 1 | (lane & 8) >> 3;

@@ -113,12 +113,12 @@ def _small_tiles() -> Iterator[None]:
     """float32 and its large tiles for few points, too."""
     from otdist.kernels import gram_cuda
 
-    before = gram_cuda.FEW, gram_cuda.WIDE
-    gram_cuda.FEW, gram_cuda.WIDE = 0, 128
+    before = gram_cuda.FEW, gram_cuda.WIDE, gram_cuda.ROWS, gram_cuda.PARTS
+    gram_cuda.FEW, gram_cuda.WIDE, gram_cuda.ROWS, gram_cuda.PARTS = 0, 128, 1, 2
     try:
         yield
     finally:
-        gram_cuda.FEW, gram_cuda.WIDE = before
+        gram_cuda.FEW, gram_cuda.WIDE, gram_cuda.ROWS, gram_cuda.PARTS = before
 
 
 @_call("rows", "values", rtol=2e-5)
@@ -173,21 +173,65 @@ def _pairwise_logits(put: Put) -> Any:
     return *soft, od.pairwise(put(np.exp(x)), put(np.exp(y)), metric="tv", normalize=True)
 
 
-@_call("halves", "split halves", rtol=1e-6, atol=1e-5)
-def _halves(put: Put) -> Any:
-    x, y = _points(40, 19), _points(9, 19, seed=1) + np.float32(3)
-    if isinstance(put(x), np.ndarray):
-        middle = np.vstack((x, y)).mean(0, dtype="f8")
-        return [answer for z in (x - middle, y - middle) for answer in (z, (z**2).sum(1))]
-    answers = []
-    for a in halves_cuda.split(_space(), put(x), put(y)):
-        z = (a.high.astype("f8") + a.low.astype("f8")) / a.scales[0]
-        answers += [z[:, :19], a.squares]
-    return answers
-
-
 @_call("rows", "repaired logits", rtol=1e-9)
 def _repaired_logits(put: Put) -> Any:
     x = _points(3, 40, "f8")
     x[0, :30], x[1, 5:] = -np.inf, -900.0
     return od.value_and_grad(od.kl)(put(x), put(_points(3, 40, "f8", 1)), from_logits=True)
+
+
+@contextmanager
+def _streams() -> Iterator[None]:
+    """Small problems by streamed passes, too."""
+    from otdist.kernels import sinkhorn_batch_cuda
+
+    before = sinkhorn_batch_cuda.fits
+    sinkhorn_batch_cuda.fits = lambda *sizes: False
+    try:
+        yield
+    finally:
+        sinkhorn_batch_cuda.fits = before
+
+
+@_call("entropic", "whole solves", rtol=1e-6)
+def _whole_solves(put: Put) -> Any:
+    x, y = put(_points(33, 2, "f8")), put(_points(35, 2, "f8", 1))
+    found = od.sinkhorn(od.PointCloud(x, y), epsilon=1.0)
+    costs = put(_points(6, 7, "f4")[None] ** 2 + np.zeros((2, 1, 1), "f4"))
+    other = od.sinkhorn(costs, epsilon=0.5, rho=1.0, tol=1e-6)
+    return found.value, found.f, found.apply(y[:, 0]), found.barycentric_map(), other.value, other.plan
+
+
+@_call("entropic", "streamed", rtol=1e-6)
+def _streamed(put: Put) -> Any:
+    x, y = put(_points(33, 3, "f8")), put(_points(40, 3, "f8", 1))
+    with _streams():
+        found = od.sinkhorn(od.PointCloud(x, y, cost="euclidean"), epsilon=0.5, init=y[:, 0] * 0.0)
+        costs = put(_points(33, 34, "f4") ** 2)
+        value, plan = od.value_and_grad(od.sinkhorn)(costs, epsilon=0.5)
+    return found.value, found.point_gradients(), value, plan
+
+
+@_call("entropic", "divergences", rtol=1e-6)
+def _divergences(put: Put) -> Any:
+    x, y, b = put(_points(9, 2, "f8")), put(_points(8, 2, "f8", 1)), put(np.full(8, 0.25))
+    run = od.value_and_grad(od.sinkhorn_divergence, (0, 1, 3))
+    smooth = od.wasserstein(x, y, method="sinkhorn", epsilon=1.0)
+    return run(x, y, None, b, epsilon=1.0, rho=1.0), run(x, y, None, 0.5 * b, epsilon=1.0, cost="cosine"), smooth
+
+
+@_call("pairs", "histograms of all kinds", rtol=2e-5)
+def _pairwise_modes(put: Put) -> Any:
+    x, y = put(_points(9, 20)), put(_points(7, 20, seed=1))
+    counts = put(_rng().integers(1, 9, (9, 20)).astype("f4"))
+    return od.pairwise(x, y, metric="kl", from_logits=True), od.pairwise(counts, metric="js", normalize=True)
+
+
+@_call("pairs", "split halves", rtol=0, atol=2e-3)
+def _halves(put: Put) -> Any:
+    x, y = put(_points(9, 40)), put(_points(300, 40, seed=1))
+    middle = np.concatenate([_points(9, 40), _points(300, 40, seed=1)]).mean(0)
+    if isinstance(x, np.ndarray):
+        return ((x - middle) ** 2).sum(1), ((y - middle) ** 2).sum(1)
+
+    return [side.squares for side in halves_cuda.split(_space(), x, y)]

@@ -94,7 +94,11 @@ def everything() -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("estimator", ["biased", "unbiased"])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_gradients_of_every_formula(cuda: Any, estimator: str, weighted: bool) -> None:
+def test_gradients_of_every_formula(cuda: Any, estimator: str, weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from otdist.kernels import gram_cuda
+
+    if weighted:
+        monkeypatch.setattr(gram_cuda, "ROWS", 1)  # a block sweeps all columns
     rng = np.random.default_rng(2)
     x, y = draw(rng, 66, 5, shift=0.5), draw(rng, 30, 5, shift=0.8)
     y[0], x[1] = x[2], x[0]
@@ -116,6 +120,8 @@ def test_float32_tiles(cuda: Any, d: int, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(gram_cuda, "FEW", 0)
     monkeypatch.setattr(gram_cuda, "WIDE", 200)
+    monkeypatch.setattr(gram_cuda, "ROWS", 1)  # a block sweeps all columns
+    monkeypatch.setattr(gram_cuda, "PARTS", 2)
     case, rng = kernel("gaussian several"), np.random.default_rng(3)
     for n, m in ((65, 63), (129, 130)):
         x, y = draw(rng, n, d, "float32"), draw(rng, m, d, "float32", 0.5)
@@ -291,10 +297,13 @@ def test_float16_and_empty_batches(cuda: Any) -> None:
     assert od.mmd(cuda.asarray(np.ones((0, 4, 3))), cuda.asarray(np.ones((4, 3)))).shape == (0,)
 
 
-def test_nothing_waits(emulated: Any) -> None:
+def test_nothing_waits(emulated: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """One read of the status words, at the end; none where checks are deferred. Every schedule gives the same bits."""
     import cupy as cp
 
+    from otdist.kernels import gram_cuda
+
+    monkeypatch.setattr(gram_cuda, "ROWS", 1)
     rng = np.random.default_rng(9)
     x, y = cp.asarray(draw(rng, 70, 3)), cp.asarray(draw(rng, 40, 3))
     found = set()

@@ -51,6 +51,7 @@ LAYERS = {
     "otdist._gradients": 3,
     "otdist._information": 3,
     "otdist._pairwise": 3,
+    "otdist._pairwise_device": 3,
     "otdist._permutation": 3,
     "otdist._permutation_device": 3,
     "otdist.discrepancy": 3,
