@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import otdist as od
-from otdist.kernels import assignment_cuda, device
+from otdist.kernels import assignment_cuda, device, halves_cuda
 
 Put = Callable[[np.ndarray[Any, Any]], Any]
 
@@ -153,6 +153,33 @@ def _nearest(put: Put) -> Any:
     return od.nearest(p, q, k=3, metric="js")
 
 
+@_call("rows", "broadcast and repaired", rtol=1e-9)
+def _rows_shared(put: Put) -> Any:
+    p, q = put(_histograms(6, 33, "f8")), put(_histograms(1, 33, "f8", 1))
+    x = _points(3, 40, "f8") * 300
+    return od.value_and_grad(od.kl, (0, 1))(p, q), od.value_and_grad(od.js)(
+        put(x), put(x[::-1].copy()), from_logits=True
+    )
+
+
+@_call("pairs", "logits and normalised", rtol=2e-5)
+def _pairwise_logits(put: Put) -> Any:
+    x, y = _points(35, 20), _points(40, 20, seed=1)
+    far = put(x * np.float32(80))
+    soft = (
+        od.pairwise(put(x), put(y), metric="kl", from_logits=True),
+        od.pairwise(far, put(y), metric="kl", from_logits=True),
+    )
+    return *soft, od.pairwise(put(np.exp(x)), put(np.exp(y)), metric="tv", normalize=True)
+
+
+@_call("rows", "repaired logits", rtol=1e-9)
+def _repaired_logits(put: Put) -> Any:
+    x = _points(3, 40, "f8")
+    x[0, :30], x[1, 5:] = -np.inf, -900.0
+    return od.value_and_grad(od.kl)(put(x), put(_points(3, 40, "f8", 1)), from_logits=True)
+
+
 @contextmanager
 def _streams() -> Iterator[None]:
     """Small problems by streamed passes, too."""
@@ -206,7 +233,6 @@ def _halves(put: Put) -> Any:
     middle = np.concatenate([_points(9, 40), _points(300, 40, seed=1)]).mean(0)
     if isinstance(x, np.ndarray):
         return ((x - middle) ** 2).sum(1), ((y - middle) ** 2).sum(1)
-    from otdist.kernels import halves_cuda
 
     return [side.squares for side in halves_cuda.split(_space(), x, y)]
 
