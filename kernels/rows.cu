@@ -16,7 +16,7 @@
 
 // Blocks of 256 threads that a processor should hold at least: registers are shared out by it.
 template <class T, class Tag>
-constexpr int blocks_for(bool grad) {
+__host__ __device__ constexpr int blocks_for(bool grad) {
     return Tag::UNROLL < 4 ? (grad ? 1 : 2) : grad || sizeof(T) != 4 ? 2 : 3;
 }
 

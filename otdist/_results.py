@@ -294,13 +294,16 @@ class Transport:
         else:
             raise ValueError("y: found None; costs came as a matrix, so pass the points (m, d) of the columns")
         *batch, m = self.shape[:-2] + self.shape[-1:]
-        if host.ndim == 2:
+        if host.ndim == 2 and batch:
             host = np.broadcast_to(host, (*batch, *host.shape))
         if host.ndim != len(batch) + 2 or host.shape[:-1] != (*batch, m):
             wanted = ", ".join(str(k) for k in (*batch, m))
             raise ValueError(f"y: found shape {host.shape}; the plan has {m} columns: pass points ({wanted}, d)")
+        moved, sent = self._plan.apply(host.astype(np.float64), transpose=False), self._plan.sent()[..., None]
+        if door.space is not None and isinstance(sent, np.ndarray):
+            sent = door.space.put(sent)
         with np.errstate(invalid="ignore"):
-            mean = self._plan.apply(host.astype(np.float64), transpose=False) / self._plan.sent()[..., None]
+            mean = moved / sent
         return door.leave(mean)
 
     def point_gradients(self) -> tuple[Any, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import otdist as od
-from otdist.kernels import device
+from otdist.kernels import assignment_cuda, device, halves_cuda
 
 Put = Callable[[np.ndarray[Any, Any]], Any]
 
@@ -153,6 +153,33 @@ def _nearest(put: Put) -> Any:
     return od.nearest(p, q, k=3, metric="js")
 
 
+@_call("rows", "broadcast and repaired", rtol=1e-9)
+def _rows_shared(put: Put) -> Any:
+    p, q = put(_histograms(6, 33, "f8")), put(_histograms(1, 33, "f8", 1))
+    x = _points(3, 40, "f8") * 300
+    return od.value_and_grad(od.kl, (0, 1))(p, q), od.value_and_grad(od.js)(
+        put(x), put(x[::-1].copy()), from_logits=True
+    )
+
+
+@_call("pairs", "logits and normalised", rtol=2e-5)
+def _pairwise_logits(put: Put) -> Any:
+    x, y = _points(35, 20), _points(40, 20, seed=1)
+    far = put(x * np.float32(80))
+    soft = (
+        od.pairwise(put(x), put(y), metric="kl", from_logits=True),
+        od.pairwise(far, put(y), metric="kl", from_logits=True),
+    )
+    return *soft, od.pairwise(put(np.exp(x)), put(np.exp(y)), metric="tv", normalize=True)
+
+
+@_call("rows", "repaired logits", rtol=1e-9)
+def _repaired_logits(put: Put) -> Any:
+    x = _points(3, 40, "f8")
+    x[0, :30], x[1, 5:] = -np.inf, -900.0
+    return od.value_and_grad(od.kl)(put(x), put(_points(3, 40, "f8", 1)), from_logits=True)
+
+
 @contextmanager
 def _streams() -> Iterator[None]:
     """Small problems by streamed passes, too."""
@@ -181,8 +208,23 @@ def _streamed(put: Put) -> Any:
     with _streams():
         found = od.sinkhorn(od.PointCloud(x, y, cost="euclidean"), epsilon=0.5, init=y[:, 0] * 0.0)
         costs = put(_points(33, 34, "f4") ** 2)
+        again = od.sinkhorn(od.PointCloud(x, y), epsilon=0.05)
         value, plan = od.value_and_grad(od.sinkhorn)(costs, epsilon=0.5)
-    return found.value, found.point_gradients(), value, plan
+    return found.value, found.point_gradients(), again.value, again.point_gradients(), value, plan
+
+
+@_call("entropic", "prices", rtol=1e-12)
+def _prices(put: Put) -> Any:
+    from otdist.kernels import pricing_cuda, softmin_cuda
+
+    C, g = put(_points(33, 130, "f8")[None]), put(_points(1, 130, "f8", 1))
+    if isinstance(C, np.ndarray):
+        gaps = C - g[:, None]
+        return gaps.min(2), gaps.argmin(2)
+    space = _space()
+    f, where = space.empty((1, 33), np.float64), space.empty((1, 33), np.int64)
+    pricing_cuda.c_transform(softmin_cuda.Room(space), softmin_cuda.StoredPairs(C, 1), g, f=f, argmin=where)
+    return f, where
 
 
 @_call("entropic", "divergences", rtol=1e-6)
@@ -206,6 +248,76 @@ def _halves(put: Put) -> Any:
     middle = np.concatenate([_points(9, 40), _points(300, 40, seed=1)]).mean(0)
     if isinstance(x, np.ndarray):
         return ((x - middle) ** 2).sum(1), ((y - middle) ** 2).sum(1)
-    from otdist.kernels import halves_cuda
 
     return [side.squares for side in halves_cuda.split(_space(), x, y)]
+
+
+def _weights(n: int, k: int, seed: int = 0) -> np.ndarray[Any, Any]:
+    return _histograms(n, k, "f8", seed)
+
+
+@_call("assignment", "assign", rtol=0, atol=0)
+def _assign(put: Put) -> Any:
+    shapes = ((5, 9, 33, "f4"), (3, 40, 40, "f8"), (2, 70, 66, "f4"))
+    return [od.linear_sum_assignment(put(_rng().random((b, n, m)).astype(t))) for b, n, m, t in shapes]
+
+
+@_call("assignment", "assign whole", rtol=0, atol=0)
+def _assign_whole(put: Put) -> Any:
+    C = _rng().permutation(200 * 210).reshape(200, 210) ** 2 % 104729
+    return od.linear_sum_assignment(put(C)), od.linear_sum_assignment(put(C[:130, :140].astype("f8")), maximize=True)
+
+
+def _solved(result: Any) -> Any:
+    return result.value, result.point_gradients(), result.barycentric_map()
+
+
+@_call("transport", "emd", rtol=1e-9, atol=1e-12)
+def _emd(put: Put) -> Any:
+    x, y = _points(40, 3, "f8"), _points(40, 3, "f8", 1)
+    metrics = ("sqeuclidean", "euclidean", "cityblock", "cosine")
+    return [_solved(od.emd(od.PointCloud(put(x), put(y), cost=c, p=1.5))) for c in metrics]
+
+
+@_call("transport", "auction", rtol=1e-9, atol=1e-12)
+def _auction(put: Put) -> Any:
+    x, y = _points(70, 3, "f8"), _points(70, 3, "f8", 1)
+    with _small_teams():
+        matrix = od.emd(put(((x[:, None] - y) ** 2).sum(-1))).value
+        return matrix, _solved(od.emd(od.PointCloud(put(x), put(y)))), od.emd(put(_points(40, 40))).value
+
+
+@contextmanager
+def _small_teams() -> Iterator[None]:
+    """Problems of any size by the kernels of large ones; costs of points on the way."""
+    before = assignment_cuda.MOST, device.Space.budget
+    assignment_cuda.MOST = 4
+    device.Space.budget = lambda self, memory_limit=None: 1 << 12  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        assignment_cuda.MOST, device.Space.budget = before  # type: ignore[method-assign]
+
+
+@_call("line", "line", rtol=1e-9, atol=1e-12)
+def _line(put: Put) -> Any:
+    out = []
+    for t, p in (("f4", 1.0), ("f8", 2.0), ("f8", 1.5)):
+        u, v = put(_points(2, 150, t)), put(_points(2, 130, t, 1))
+        out += [od.wasserstein_1d(u, v, p=p), od.value_and_grad(od.wasserstein_1d, (0, 1))(u, v, p=p)]
+    a, b = put(_weights(2, 150)), put(_weights(2, 130, 1))
+    u, v = put(_points(2, 150, "f8")), put(_points(2, 130, "f8", 1))
+    out.append(od.value_and_grad(od.wasserstein_1d, (0, 1, 2, 3))(u, v, a, b, p=2.0))
+    return out
+
+
+@_call("line", "long line", rtol=1e-9, atol=1e-12)
+def _long_line(put: Put) -> Any:
+    u, v = put(_points(1, 2100, "f4")), put(_points(1, 2100, "f4", 1))
+    return od.wasserstein_1d(u, v, p=2.0), od.wasserstein_1d(u, v, p=np.inf)
+
+
+@_call("line", "sliced", rtol=1e-5, atol=1e-6)
+def _sliced(put: Put) -> Any:
+    x, y, w = put(_points(70, 3, "f4")), put(_points(60, 3, "f4", 1)), put(_histograms(1, 70)[0])
+    return od.value_and_grad(od.sliced_wasserstein, (0, 1, 2))(x, y, w, projections=5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from types import SimpleNamespace
 from typing import Any
 
@@ -244,6 +243,5 @@ def test_what_stays_on_the_cpu_says_so() -> None:
         "the plan is on a GPU": lambda: result.apply(np.ones(6)),
     }
     for text, call in calls.items():
-        with warnings.catch_warnings(), pytest.raises((ValueError, TypeError), match=text):
-            warnings.simplefilter("error")
+        with pytest.raises((ValueError, TypeError), match=text):
             call()

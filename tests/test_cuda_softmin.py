@@ -24,8 +24,11 @@ COSTS: dict[tuple[str, float | None], Any] = {
 SIZES = [(1, 1, 1, 2), (1, 33, 129, 2), (3, 32, 128, 3), (1, 45, 300, 11)]
 
 
-@pytest.fixture
-def room(emulated: Any) -> Room:
+@pytest.fixture(params=["parts", "whole"])
+def room(request: pytest.FixtureRequest, emulated: Any, monkeypatch: pytest.MonkeyPatch) -> Room:
+    """Columns in as many parts as suit the device, or all in one."""
+    if request.param == "whole":
+        monkeypatch.setattr(softmin_cuda, "BLOCKS", 0)
     return Room(device.Space(device.CupyMemory(0)))
 
 
@@ -57,7 +60,7 @@ def test_soft_min_of_points(room: Room, size: tuple[int, ...], kind: Any, real: 
     space, pairs = room.space, pairs_of(room.space, x, y, kind)
     # float32 knows exponents to a few ulp of their size
     within = (1e-15 if real is np.float64 else 5e-7) * (10.0 + (scale[:, None, None] * np.abs(C)).max())
-    h = space.empty(v.shape[:1] + (C.shape[1],), np.float64)
+    h = space.empty(C.shape[:2], np.float64)
     softmin_cuda.soft_min(room, pairs, space.put(scale), space.put(v), real=real, h=h)
     np.testing.assert_allclose(space.host(h), soft_min(C, v, scale, 2), rtol=0, atol=within)
     u = np.where(np.arange(C.shape[1]) % 3 == 2, -np.inf, 0.5) + np.zeros((len(C), 1))

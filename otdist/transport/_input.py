@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from otdist._arrays import Array, Door, enter
+from otdist._arrays import Array, Door, enter, enter_host
 from otdist._evaluate import lend
 from otdist._results import Transport
-from otdist._samples import need_directions, points, same_d
+from otdist._samples import need_directions, points, same_d, shaped
 from otdist.catalogue import choose, flag
 from otdist.kernels.exact_sums import total
 from otdist.kernels.pricing import survey
@@ -45,6 +45,8 @@ def entered(costs: Any, a: Any, b: Any) -> Given:
     door, hosts = enter(**given, **own)
     found = dict(zip([*given, *own], hosts, strict=True))
     a, b = found.get("a"), found.get("b")
+    if door.space is not None:
+        return _on_device(door, costs, found)
     if "costs" in found:
         return Given(door, _matrix(found["costs"]), a, b)
     x = sample("x", found["x"])
@@ -56,6 +58,22 @@ def entered(costs: Any, a: Any, b: Any) -> Given:
     return Given(door, clouds(x, y, costs.cost, exponent(costs.p, finite=True)), a, b, (x, y))
 
 
+def _on_device(door: Door, costs: Any, found: dict[str, Any]) -> Given:
+    """The same for arrays on a GPU; masses, which are few numbers, are read."""
+    from otdist.transport import _device_problem
+
+    a, b = (door.space.host(found[name]) if name in found else None for name in ("a", "b"))
+    if "costs" in found:
+        return Given(door, _device_problem.matrix(door, found["costs"]), a, b)
+    x, y = found["x"], found.get("y", found["x"])
+    for name, z in (("x", x), ("y", y)):
+        _one_cloud(name, shaped(name, z))
+    choose("cost", costs.cost, COSTS)
+    same_d(x=x, y=y)
+    problem = _device_problem.clouds(door, x, y, costs.cost, exponent(costs.p, finite=True))
+    return Given(door, problem, a, b, (x, y))
+
+
 def _of_grid(grid: Grid, own: dict[str, Any]) -> Given:
     if not own:
         raise ValueError("a: found None; transport on a grid needs its histograms a and b")
@@ -63,16 +81,20 @@ def _of_grid(grid: Grid, own: dict[str, Any]) -> Given:
         far = float(grid.cost(0, grid.size - 1))
     if not far < 1e300 / grid.size:
         raise ValueError(f"costs: found a grid with costs up to {far:.3g}; divide its coordinates by a common factor")
-    door, hosts = enter(**own)
+    door, hosts = enter_host(**own)
     flat = {name: w.reshape(-1) if w.shape == grid.shape else w for name, w in zip(own, hosts, strict=True)}
     return Given(door, Gridded(grid), flat.get("a"), flat.get("b"))
 
 
 def sample(name: str, x: Array) -> Array:
     """One cloud (n, d), float64."""
-    if points(name, x).ndim != 2:
-        raise ValueError(f"{name}: found shape {x.shape}; a cloud has shape (n, d): solve those of a batch in turn")
+    _one_cloud(name, points(name, x))
     return lend(np.ascontiguousarray(x, np.float64))
+
+
+def _one_cloud(name: str, x: Array) -> None:
+    if x.ndim != 2:
+        raise ValueError(f"{name}: found shape {x.shape}; a cloud has shape (n, d): solve those of a batch in turn")
 
 
 def _matrix(C: Array) -> Matrix:
@@ -124,7 +146,8 @@ def warm(init: Any, shape: tuple[int, int]) -> Array | None:
     """Column potentials to start from."""
     if init is None:
         return None
-    _, (g,) = enter(init=init.g if isinstance(init, Transport) else init)
+    door, (g,) = enter(init=init.g if isinstance(init, Transport) else init)
+    g = g if door.space is None else door.space.host(g)
     if g.shape != shape[1:]:
         raise ValueError(f"init: found potentials of shape {g.shape}; the columns need shape ({shape[1]},)")
     if not np.all(np.isfinite(g)):

@@ -23,6 +23,8 @@ def distances(
 ) -> tuple[Pair, Estimate]:
     """The distances, and the gradients of their sum by the `wanted` of x, y, a, b."""
     found, _ = pair(x, y, a, b, called=("a", "b"))
+    if found.door.space is not None:
+        return found, _on_device(found, p, cost, limits, wanted)
     if cost == "cosine":
         need_directions(x=found.x, y=found.y)
     for name, want, given in zip("ab", wanted[2:], (found.x_weights, found.y_weights), strict=True):
@@ -40,6 +42,24 @@ def distances(
         for g, given in zip(grads, arguments, strict=True)
     )
     return found, Estimate(value.reshape(found.batch), shaped)
+
+
+def _on_device(found: Pair, p: float, cost: str, limits: Limits, wanted: tuple[bool, ...]) -> Estimate:
+    """The same for arrays on a GPU."""
+    from otdist.transport import _line_device, _wasserstein_device
+
+    for name, want, given in zip("ab", wanted[2:], (found.x_weights, found.y_weights), strict=True):
+        if want and given is None:
+            raise ValueError(f"{name}: found None; pass the weights to differentiate by them")
+
+    def again(hosts: dict[str, Array]) -> object:
+        own = hosts.get("a"), hosts.get("b")
+        return distances(hosts["x"], hosts["y"], *own, p, cost, limits, (False,) * 4)
+
+    outcome = _wasserstein_device.estimate(found, p, cost, limits, wanted)
+    arrays = {"x": found.x, "y": found.y, "a": found.x_weights, "b": found.y_weights}
+    _line_device.check(found.door, "x and y", {name: z for name, z in arrays.items() if z is not None}, again)
+    return outcome
 
 
 def _one(one: Pair, p: float, cost: str, limits: Limits, out: list[Array | None]) -> float:

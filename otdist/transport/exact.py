@@ -134,7 +134,7 @@ def _result(given: Given, answer: Answer, linear: float | None) -> Transport:
     door, found, bounds = given.door, answer.solution, answer.certificate
     value = door.leave(np.float64(bounds.value))
 
-    plan = SparsePlan(found.rows, found.cols, found.mass, given.problem.shape, given.problem, given.points)
+    plan = _plan_of(door)(found.rows, found.cols, found.mass, given.problem.shape, given.problem, given.points)
     return Transport(
         value=value,
         linear=value if linear is None else door.leave(np.float64(linear)),
@@ -153,6 +153,14 @@ def _result(given: Given, answer: Answer, linear: float | None) -> Transport:
         _door=door,
         _points=given.points,
     )
+
+
+def _plan_of(door: Any) -> type[SparsePlan]:
+    if door.space is None:
+        return SparsePlan
+    from otdist.transport._device_problem import DevicePlan
+
+    return DevicePlan
 
 
 def wasserstein(

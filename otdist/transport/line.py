@@ -11,7 +11,7 @@ import numpy as np
 from otdist._arrays import Array, Door, enter
 from otdist._discrepancy import NOTHING, Estimate
 from otdist._quantiles import line_coupling, line_distance
-from otdist._samples import common, points, unbroadcast, weights
+from otdist._samples import common, of_points, points, unbroadcast, weights
 from otdist.transport._solution import Solution
 
 __all__ = ["wasserstein_1d"]
@@ -96,6 +96,8 @@ def wasserstein_1d_estimate(
     differentiable("u_weights", "v_weights", u_weights, v_weights, power, wanted)
     door, hosts = enter(**named)
     arrays = dict(zip(named, hosts, strict=True))
+    if door.space is not None:
+        return _on_device(door, arrays, power, wanted)
     shapes: dict[str, tuple[int, ...]] = {}
     for name, array in list(arrays.items()):
         arrays[name] = masses(name, array, arrays[name[0]].shape[-1], door) if len(name) > 1 else _row(name, array)
@@ -108,12 +110,33 @@ def wasserstein_1d_estimate(
     line = line_distance(x, y, a, b, power, wanted)
     finite("u and v", line.value)
     shaped = [
-        None if gradient is None else unbroadcast(gradient.reshape(*found.batch, -1), arrays[name].shape)
+        None
+        if gradient is None
+        else unbroadcast(gradient.reshape(*found.batch, gradient.shape[-1]), arrays[name].shape)
         for name, gradient in zip(given, line.gradients, strict=True)
     ]
     # one row that served the whole batch
     value = np.broadcast_to(line.value, (math.prod(found.batch),)) if found.batch else line.value
     return found, Estimate(value.reshape(found.batch), tuple(shaped))
+
+
+def _on_device(door: Door, arrays: dict[str, Any], p: float, wanted: tuple[bool, ...]) -> tuple[Rows, Estimate]:
+    """The same for arrays on a GPU."""
+    from otdist.transport import _line_device
+
+    def again(hosts: dict[str, Array]) -> object:
+        own = hosts.get("u_weights"), hosts.get("v_weights")
+        return wasserstein_1d_estimate(hosts["u"], hosts["v"], *own, p)
+
+    shapes = {
+        name: (of_points(name, name[0], a, arrays[name[0]].shape[-1]) if len(name) > 1 else _shaped(name, a)).shape[:-1]
+        for name, a in arrays.items()
+    }
+    batch = common(**shapes)
+    own = arrays.get("u_weights"), arrays.get("v_weights")
+    outcome = _line_device.estimate(door, arrays, batch, p, wanted)
+    _line_device.check(door, "u and v", arrays, again)
+    return Rows(door, arrays["u"], arrays["v"], *own, batch), outcome
 
 
 def exponent(p: Any, finite: bool = False) -> float:
@@ -150,9 +173,13 @@ def masses(name: str, w: Array, n: int, door: Door) -> Array:
 
 
 def _row(name: str, x: Array) -> Array:
+    points(name, _shaped(name, x)[..., None])
+    return x
+
+
+def _shaped(name: str, x: Array) -> Array:
     if x.ndim == 0 or x.shape[-1] == 0:
         raise ValueError(f"{name}: found shape {x.shape}; points on the line have shape (..., n), n >= 1")
-    points(name, x[..., None])
     return x
 
 

@@ -59,6 +59,13 @@ def linear_sum_assignment(cost_matrix: Any, maximize: bool = False) -> tuple[Any
     door, (lent,) = enter(cost_matrix=cost_matrix)
     if lent.ndim < 2:
         raise ValueError(f"cost_matrix: found shape {lent.shape}; give a matrix of costs, or a batch (..., n, m)")
+    if door.space is not None:
+        from otdist.transport import _matching_device
+
+        def again(host: Array) -> object:
+            return linear_sum_assignment(host, maximize)
+
+        return _matching_device.assign(door, lent, cost_matrix, bool(maximize), again)
     C = _costs(cost_matrix, lent, bool(maximize))
     *batch, n, m = C.shape
     if n > m:

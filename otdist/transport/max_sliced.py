@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from otdist._arrays import Array
 from otdist._discrepancy import NOTHING
-from otdist._samples import generator
+from otdist._samples import Pair, generator
 from otdist.kernels import threads
 from otdist.transport.line import exponent, finite
-from otdist.transport.sliced import Sides, centred, entered, problems, projected, random_directions, whole
+from otdist.transport.sliced import Sides, centred, entered, given_arrays, problems, projected, random_directions, whole
 
 __all__ = ["MaxSliced", "max_sliced_wasserstein"]
 
@@ -101,51 +101,100 @@ def max_sliced_wasserstein(
     found = entered(x, y, x_weights, y_weights)
     count, starts = math.prod(found.batch), random_directions(restarts, found.d, generator(rng))
     value, best = np.zeros(count), np.zeros((count, found.d))
-    for at, sides in enumerate(problems(found)):
-        value[at], best[at] = _ascend(sides, starts.copy(), power, max_iter)
+    if found.door.space is not None:
+        _on_device(found, starts, power, max_iter, value, best)
+    else:
+        for at, sides in enumerate(problems(found)):
+            with threads.single_blas():
+                value[at], best[at] = _ascend(_Host(sides, power), starts.copy(), max_iter)
     finite("x and y", value)
     return MaxSliced(
         found.door.leave(value.reshape(found.batch)), found.door.leave(best.reshape(*found.batch, found.d))
     )
 
 
-def _ascend(sides: Sides, theta: Array, p: float, max_iter: int) -> tuple[float, Array]:
+def _on_device(found: Pair, starts: Array, p: float, max_iter: int, value: Array, best: Array) -> None:
+    """The same for arrays on a GPU: the steps are taken here, all that touches points there."""
+    from otdist.transport import _line_device, _sliced_device
+
+    every = _sliced_device.clouds(found)
+    for at in range(len(value)):
+        one = every.some(at, at + 1)
+        value[at], best[at] = _ascend(_sliced_device.Ascent(one, p), starts.copy(), max_iter)
+
+    def again(hosts: dict[str, Array]) -> object:
+        return max_sliced_wasserstein(**hosts, p=p, restarts=1, max_iter=1)
+
+    _line_device.check(found.door, "x and y", given_arrays(found), again)
+
+
+class _Problem(Protocol):
+    """What an ascent needs of two samples; directions (R, d)."""
+
+    d: int
+
+    def lean(self) -> Array:
+        """The difference of the means (d,)."""
+
+    def distances(self, theta: Array) -> Array:
+        """Of the projections on each direction (R,)."""
+
+    def slope(self, theta: Array) -> tuple[Array, Array]:
+        """Distances, and their gradients by the directions (R, d)."""
+
+
+class _Host:
+    """Samples on the CPU."""
+
+    def __init__(self, sides: Sides, p: float) -> None:
+        self.sides, self.p, self.d = centred(sides), p, sides[0].shape[1]
+
+    def lean(self) -> Array:
+        x, y, a, b = self.sides
+        own = [np.full(len(s), 1.0 / len(s)) if w is None else w[0] / w[0].sum() for s, w in ((x, a), (y, b))]
+        found: Array = own[0] @ x - own[1] @ y
+        return found
+
+    def distances(self, theta: Array) -> Array:
+        return projected(self.sides, theta, self.p, NOTHING).value
+
+    def slope(self, theta: Array) -> tuple[Array, Array]:
+        line = projected(self.sides, theta, self.p, (True, True, False, False))
+        gx, gy = line.gradients[:2]
+        assert gx is not None
+        assert gy is not None
+        return line.value, gx @ self.sides[0] + gy @ self.sides[1]
+
+
+def _ascend(problem: _Problem, theta: Array, max_iter: int) -> tuple[float, Array]:
     """Ascents from all rows of theta at once, each with a step of its own that grows on success."""
-    x, y, a, b = centred(sides)
-    own = [np.full(len(s), 1.0 / len(s)) if w is None else w[0] / w[0].sum() for s, w in ((x, a), (y, b))]
-    lean = own[0] @ x - own[1] @ y
-    with threads.single_blas():
-        apart = projected((x, y, a, b), np.eye(x.shape[1]), p, NOTHING).value
-        starts = [np.eye(x.shape[1])[int(np.argmax(apart))]]
-        size = float(np.abs(lean).max())
-        if 0.0 < size < math.inf:
-            starts.insert(0, (lean / size) / math.sqrt(float(np.sum((lean / size) ** 2))))
-        theta[: len(starts)] = starts[: len(theta)]
-        value, slope = _slope((x, y, a, b), theta, p)
-        step, idle = np.ones(len(theta)), np.zeros(len(theta), np.int64)
-        for _ in range(max_iter):
-            active = np.flatnonzero((idle < PATIENCE) & (step > SHORTEST) & slope.any(axis=1))
-            if not active.size:
-                break
-            moved = theta[active] + step[active, None] * slope[active]
-            moved /= np.sqrt(np.sum(moved * moved, axis=1, keepdims=True))
-            new, new_slope = _slope((x, y, a, b), moved, p)
-            better = new > value[active]
-            gained = new > value[active] * (1.0 + 1e-12)
-            kept = active[better]
-            theta[kept], value[kept], slope[kept] = moved[better], new[better], new_slope[better]
-            step[active] *= np.where(better, 1.6, 0.25)
-            idle[active] = np.where(gained, 0, idle[active] + 1)
+    lean, axes = problem.lean(), np.eye(problem.d)
+    starts = [axes[int(np.argmax(problem.distances(axes)))]]
+    size = float(np.abs(lean).max())
+    if 0.0 < size < math.inf:
+        starts.insert(0, (lean / size) / math.sqrt(float(np.sum((lean / size) ** 2))))
+    theta[: len(starts)] = starts[: len(theta)]
+    value, slope = _slope(problem, theta)
+    step, idle = np.ones(len(theta)), np.zeros(len(theta), np.int64)
+    for _ in range(max_iter):
+        active = np.flatnonzero((idle < PATIENCE) & (step > SHORTEST) & slope.any(axis=1))
+        if not active.size:
+            break
+        moved = theta[active] + step[active, None] * slope[active]
+        moved /= np.sqrt(np.sum(moved * moved, axis=1, keepdims=True))
+        new, new_slope = _slope(problem, moved)
+        better = new > value[active]
+        gained = new > value[active] * (1.0 + 1e-12)
+        kept = active[better]
+        theta[kept], value[kept], slope[kept] = moved[better], new[better], new_slope[better]
+        step[active] *= np.where(better, 1.6, 0.25)
+        idle[active] = np.where(gained, 0, idle[active] + 1)
     best = int(np.argmax(value))
     return float(value[best]), theta[best]
 
 
-def _slope(sides: Sides, theta: Array, p: float) -> tuple[Array, Array]:
+def _slope(problem: _Problem, theta: Array) -> tuple[Array, Array]:
     """Distances, and their gradients along the sphere divided by the distance."""
-    line = projected(sides, theta, p, (True, True, False, False))
-    gx, gy = line.gradients[:2]
-    assert gx is not None
-    assert gy is not None
-    scale = np.where(line.value > 0.0, line.value, 1.0)[:, None]
-    gradient = (gx @ sides[0] + gy @ sides[1]) / scale
-    return line.value, gradient - np.sum(gradient * theta, axis=1, keepdims=True) * theta
+    value, by = problem.slope(theta)
+    gradient = by / np.where(value > 0.0, value, 1.0)[:, None]
+    return value, gradient - np.sum(gradient * theta, axis=1, keepdims=True) * theta

@@ -104,6 +104,8 @@ def sliced_wasserstein_estimate(
     theta = directions(projections, found.d, rng)
     if return_stderr and len(theta) < 2 and found.d > 1:
         raise ValueError(f"projections: found {len(theta)} direction; a standard error needs two or more")
+    if found.door.space is not None:
+        return found, _on_device(found, theta, power, wanted)
     count, arrays = math.prod(found.batch), (found.x, found.y, found.x_weights, found.y_weights)
     value, error = np.zeros(count), np.zeros(count)
     shapes = [
@@ -124,6 +126,26 @@ def sliced_wasserstein_estimate(
     return found, Estimate(value.reshape(found.batch), (*shaped, error.reshape(found.batch)))
 
 
+def _on_device(found: Pair, theta: Array, p: float, wanted: tuple[bool, ...]) -> Estimate:
+    """The same for arrays on a GPU."""
+    from otdist.transport import _line_device, _sliced_device
+
+    outcome = _sliced_device.estimate(found, theta, p, wanted)
+
+    def again(hosts: dict[str, Array]) -> object:
+        own = hosts.get("x_weights"), hosts.get("y_weights")
+        return sliced_wasserstein_estimate(hosts["x"], hosts["y"], *own, p, theta, 0, False)
+
+    _line_device.check(found.door, "x and y", given_arrays(found), again)
+    return outcome
+
+
+def given_arrays(found: Pair) -> dict[str, Any]:
+    """The arguments by their names."""
+    arrays = {"x": found.x, "y": found.y, "x_weights": found.x_weights, "y_weights": found.y_weights}
+    return {name: a for name, a in arrays.items() if a is not None}
+
+
 Sides = tuple[Array, Array, Array | None, Array | None]
 
 
@@ -131,7 +153,7 @@ def entered(x: Any, y: Any, x_weights: Any, y_weights: Any) -> Pair:
     """Both samples, with weights as they were given: their sums stay exact until the end."""
     found, _ = pair(x, y, x_weights, y_weights)
     given = {name: w for name, w in (("x_weights", x_weights), ("y_weights", y_weights)) if w is not None}
-    if not given:
+    if not given or found.door.space is not None:
         return found
     door, hosts = enter(**given)
     own = {
@@ -160,7 +182,8 @@ def directions(projections: Any, d: int, rng: Any) -> Array:
     if isinstance(projections, int | np.integer):
         source = generator(rng)
         return random_directions(whole("projections", projections), d, source)
-    _, (theta,) = enter(projections=projections)
+    door, (theta,) = enter(projections=projections)
+    theta = theta if door.space is None else door.space.host(theta)
     if theta.ndim != 2 or theta.shape[1] != d or not len(theta):
         raise ValueError(f"projections: found shape {theta.shape}; directions have shape (L, {d}), L >= 1")
     theta = theta.astype(np.float64)

@@ -81,8 +81,8 @@ def survey(found: list[mutants.Mutant], table: list[Call]) -> tuple[dict[int, li
     return past, {n for n in values if not past[n]}
 
 
-def is_caught(work: Callable[[], None], seconds: float = 60) -> bool:
-    """Whether the work fails, in a process of its own."""
+def is_caught(work: Callable[[], None], seconds: float = 60, endless: bool = True) -> bool:
+    """Whether the work fails, in a process of its own; `endless` is the answer where it takes longer than this."""
     child = os.fork()
     if not child:
         quiet = os.open(os.devnull, os.O_WRONLY)
@@ -101,7 +101,7 @@ def is_caught(work: Callable[[], None], seconds: float = 60) -> bool:
         time.sleep(0.005)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    return True
+    return endless
 
 
 def try_out(mutant: mutants.Mutant, table: list[Call], expected: dict[str, list[Any]]) -> bool:
@@ -116,6 +116,19 @@ def try_out(mutant: mutants.Mutant, table: list[Call], expected: dict[str, list[
     return is_caught(work)
 
 
+def tests_fail(mutant: mutants.Mutant, files: list[str]) -> bool:
+    """Whether the family's own tests fail while the mutant lives."""
+
+    def work() -> None:
+        import pytest
+
+        live(mutant.number)
+        if pytest.main(["-n0", "-x", "-q", "-p", "no:cacheprovider", *files]):
+            raise AssertionError
+
+    return is_caught(work, seconds=240, endless=False)
+
+
 def races_found(mutant: mutants.Mutant, table: list[Call]) -> bool:
     """Whether the race lane reports the barrier that is left out."""
     for call in table:
@@ -126,14 +139,26 @@ def races_found(mutant: mutants.Mutant, table: list[Call]) -> bool:
 
 
 def study(
-    file: str, table: list[Call], sample: int | None = None, race: bool = False, report: Callable[[str], Any] = print
+    file: str,
+    table: list[Call],
+    sample: int | None = None,
+    race: bool = False,
+    tests: tuple[str, ...] = (),
+    report: Callable[[str], Any] = print,
 ) -> tuple[int, list[str]]:
-    """How many mutants were caught, and the survivors. `sample` of them, drawn with a fixed seed."""
+    """How many mutants were caught, and the survivors; `sample` of them, drawn with a fixed seed.
+
+    Of those that some call comes past, where no tests are given; the others are reported.
+    """
     found = mutants.find(file, (device.DIRECTORY / file).read_text())
     equivalent = tomllib.loads(EQUIVALENT.read_text()).get(file, {})
     with planted(file, found):
         past, values = survey(found, table)
         bounds = [m for m in found if m.number not in values and m.change not in equivalent]
+        unrun = [m for m in bounds if not past[m.number]]
+        if unrun and not tests:
+            report(f"{len(unrun)} of {len(bounds)} in no call's way, lines {sorted({m.line for m in unrun})}")
+            bounds = [m for m in bounds if past[m.number]]
         if sample is not None and sample < len(bounds):
             bounds = sorted(random.Random(0).sample(bounds, sample), key=lambda m: m.number)
         needed = {c.name: c for m in bounds for c in past[m.number]}
@@ -142,14 +167,15 @@ def study(
             calls.compare(call, attempt(call, 0), expected[call.name])
         caught, survivors = 0, []
         for m in bounds:
-            if not past[m.number]:
-                survivors.append(f"{m}  [never run]")
-            elif try_out(m, past[m.number], expected) or (race and m.is_barrier and races_found(m, past[m.number])):
+            if (
+                try_out(m, past[m.number], expected)
+                or (race and m.is_barrier and races_found(m, past[m.number]))
+                or (tests and tests_fail(m, list(tests)))
+            ):
                 caught += 1
             else:
                 survivors.append(str(m))
-            if survivors and survivors[-1].startswith(str(m)):
-                report(f"survives: {survivors[-1]}")
+                report(f"survives: {m}")
     return caught, survivors
 
 
@@ -158,6 +184,7 @@ def main() -> None:
     parser.add_argument("file")
     parser.add_argument("--sample", type=int)
     parser.add_argument("--races", action="store_true", help="send barriers that are missed to the race lane")
+    parser.add_argument("--tests", nargs="*", default=[], help="test files that see what the calls have missed")
     parser.add_argument("--calls", nargs="*", default=[], help="names or families; all by default")
     parser.add_argument("--only", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--call", help=argparse.SUPPRESS)
@@ -168,7 +195,9 @@ def main() -> None:
             attempt(calls.chosen([options.call])[0], 0)
         return
     start = time.monotonic()
-    caught, survivors = study(options.file, calls.chosen(options.calls), options.sample, options.races)
+    caught, survivors = study(
+        options.file, calls.chosen(options.calls), options.sample, options.races, tuple(options.tests)
+    )
     total = caught + len(survivors)
     print(f"{options.file}: {caught} of {total} caught, {time.monotonic() - start:.0f} s")
     sys.exit(caught < 0.95 * total)
