@@ -23,6 +23,8 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from otdist.kernels import binaries
+
 T = TypeVar("T")
 DIRECTORY = Path(__file__).resolve().parent
 OPTIONS = ("-std=c++17",)
@@ -349,8 +351,10 @@ def kernel(file: str, name: str) -> Kernel:
 
 @functools.cache
 def _compiled(module: Any, device: int, file: str, name: str) -> Any:
-    code = module.RawModule(code=source(file), options=OPTIONS, name_expressions=(name,))
-    return code.get_function(name)
+    found = _properties(module, device)
+    capability = int(found["major"]), int(found["minor"])
+    code, symbol = binaries.binary(module, source(file), file, name, OPTIONS, capability)
+    return module.RawModule(path=str(code)).get_function(symbol)
 
 
 @functools.cache

@@ -221,9 +221,10 @@ class _Handle:
         return 0, self.pointer
 
 
-@functools.lru_cache(maxsize=64)
+@functools.cache  # for good: torch has a fixed number of them
 def _stream(cp: Any, pointer: int, number: int) -> Any:
     """Another library's stream as one of CuPy's."""
     if hasattr(cp.cuda.Stream, "from_external"):
-        return cp.cuda.Stream.from_external(_Handle(pointer))
+        with cp.cuda.Device(number):  # it takes the current device for that of the stream
+            return cp.cuda.Stream.from_external(_Handle(pointer))
     return cp.cuda.ExternalStream(pointer, number)

@@ -16,7 +16,7 @@ import otdist as od
 from otdist import _device, _doctor
 from otdist._arrays import enter, enter_host
 from otdist.cli import main
-from otdist.kernels import device
+from otdist.kernels import binaries, device
 from tests.device import send
 
 P, Q = np.array([[0.5, 0.25, 0.25], [0.125, 0.5, 0.375]]), np.array([[0.25, 0.25, 0.5], [0.5, 0.25, 0.25]])
@@ -303,3 +303,24 @@ def test_doctor_with_a_broken_cupy(capsys: pytest.CaptureFixture[str], monkeypat
 def test_arrays_go_where_they_came_from(cp: Any) -> None:
     assert isinstance(od.kl(send(P), send(Q)), cp.ndarray)
     assert od.kl(send(P[0]), send(Q[0])).shape == ()
+
+
+def test_binaries_are_kept_and_keep_small_numbers(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, ...]] = []
+
+    def compile_using_nvrtc(text: str, options: Any, filename: str, name_expressions: Any) -> Any:
+        calls.append(options)
+        return text.encode(), {name_expressions[0]: "_Zmangled"}
+
+    compiler = types.SimpleNamespace(compile_using_nvrtc=compile_using_nvrtc)
+    nvrtc = types.SimpleNamespace(getVersion=lambda: (12, 9))
+    module = types.SimpleNamespace(cuda=types.SimpleNamespace(compiler=compiler, nvrtc=nvrtc))
+    monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "new"))
+    monkeypatch.setattr(binaries, "_directory", binaries._directory.__wrapped__)
+    for _ in range(2):
+        path, symbol = binaries.binary(module, "text", "a.cu", "f<float>", device.OPTIONS, (9, 0))
+        assert (path.read_bytes(), symbol) == (b"text", "_Zmangled")
+    assert len(calls) == 1
+    assert not any("ftz" in option or "fast" in option for option in calls[0])
+    other, _ = binaries.binary(module, "text", "a.cu", "f<float>", device.OPTIONS, (8, 0))
+    assert other != path
