@@ -239,7 +239,7 @@ class Space:
         if self._flags is None:
             return
         waiting = _DEFERRED.get()
-        if waiting is not None:
+        if waiting is not None and not waiting.over:
             waiting.append((self, judge, keep))
         elif not self.captured:
             self._read(judge)
@@ -257,7 +257,13 @@ class Space:
             judge(words)
 
 
-_DEFERRED: ContextVar[list[tuple[Space, Any, Any]] | None] = ContextVar("deferred", default=None)
+class _Waiting(list[tuple[Space, Any, Any]]):
+    """Checks of one block; a task that was started in it still finds them when it is `over`."""
+
+    over = False
+
+
+_DEFERRED: ContextVar[_Waiting | None] = ContextVar("deferred", default=None)
 
 
 @contextmanager
@@ -287,12 +293,13 @@ def deferred_checks() -> Iterator[None]:
     >>> float(value)
     0.25
     """
-    mine: list[tuple[Space, Any, Any]] = []
+    mine = _Waiting()
     token = _DEFERRED.set(mine)
     try:
         yield
     finally:
         _DEFERRED.reset(token)
+        mine.over = True
     for space, judge, _keep in mine:
         if not space.captured:
             space._read(judge)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import json
 import sys
 import types
@@ -142,6 +143,56 @@ def test_torch_owns_what_it_gets(torch_memory: Any, dtype: str) -> None:
     assert tuple(space.owned(a.reshape(2, 6), bfloat16=dtype == "uint16").shape) == (2, 6)
 
 
+def test_torch_streams_are_made_on_their_device() -> None:
+    current = [0]
+
+    class Device:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def __enter__(self) -> None:
+            current.append(self.number)
+
+        def __exit__(self, *_: Any) -> None:
+            current.pop()
+
+    stream = types.SimpleNamespace(from_external=lambda handle: (*handle.__cuda_stream__(), current[-1]))
+    fake = types.ModuleType("cupy")
+    fake.cuda = types.SimpleNamespace(Device=Device, Stream=stream)  # type: ignore[attr-defined]
+    assert _device._stream(fake, 77, 1) == (0, 77, 1)
+
+
+def test_jax_memory_outlives_the_work_on_it(cp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Event:
+        done, waited = False, 0
+
+        def __init__(self, **_: Any) -> None: ...
+
+        def record(self, stream: Any) -> None: ...
+
+        def synchronize(self) -> None:
+            Event.waited += 1
+
+    monkeypatch.setattr(cp.cuda, "Event", Event)
+
+    class Memory:
+        nbytes = 100
+
+    memories = [Memory() for _ in range(3)]
+    alive = [weakref.ref(x) for x in memories]
+    leases = [_device._Lease(cp, 0, cp.cuda.get_current_stream(), x) for x in memories]
+    del memories
+    while leases:
+        leases.pop(0)
+    _device._Lease.collect(300)
+    assert all(x() is not None for x in alive)
+    _device._Lease.collect(150)  # no more than this may wait: the oldest are waited for
+    assert ([x() is None for x in alive], Event.waited) == ([True, True, False], 2)
+    Event.done = True
+    _device._Lease.collect()
+    assert alive[2]() is None
+
+
 # -- spaces
 
 
@@ -252,6 +303,13 @@ def test_gradients_of_bad_rows_are_nan(cp: Any) -> None:
     with pytest.raises(ValueError, match=r"^p: found a histogram with sum 3 at batch index \(1,\)"):
         block()
     np.testing.assert_array_equal(np.isnan(cp.asnumpy(grads[0])), [[False] * 3, [True] * 3])
+
+
+def test_a_task_that_outlives_the_block_is_checked_at_once(cp: Any) -> None:
+    with od.deferred_checks():
+        inside = contextvars.copy_context()
+    with pytest.raises(ValueError, match=r"^p: found NaN"):
+        inside.run(od.tv, cp.asarray(P * np.nan), cp.asarray(Q))
 
 
 # -- the doctor
