@@ -236,12 +236,12 @@ class Space:
         The only synchronisation of a call. Inside `deferred_checks` nothing is read before the block ends (`keep` lives
         until then), and while the stream is captured into a graph nothing is read at all.
         """
-        if self._flags is None:
+        if self._flags is None or self.captured:  # no kernel has run, nor will before the block ends
             return
         waiting = _DEFERRED.get()
         if waiting is not None and not waiting.over:
             waiting.append((self, judge, keep))
-        elif not self.captured:
+        else:
             self._read(judge)
 
     @property

@@ -312,6 +312,17 @@ def test_a_task_that_outlives_the_block_is_checked_at_once(cp: Any) -> None:
         inside.run(od.tv, cp.asarray(P * np.nan), cp.asarray(Q))
 
 
+def test_a_capture_that_ends_before_the_block_is_not_read(emulated: Any, cp: Any) -> None:
+    stream = cp.cuda.Stream(non_blocking=True)
+    with od.deferred_checks():
+        with stream:
+            stream.begin_capture()
+            od.tv(cp.asarray(P * np.nan), cp.asarray(Q))
+            stream.end_capture()
+        reads = len(emulated.reads)
+    assert len(emulated.reads) == reads
+
+
 # -- the doctor
 
 
