@@ -21,7 +21,7 @@ import numpy as np
 from otdist._results import Status, Transport
 from otdist.kernels import copy_cuda, entropic_cuda, pricing_cuda, sinkhorn_batch_cuda, softmin_cuda
 from otdist.kernels.entropic_cuda import Steps
-from otdist.kernels.softmin_cuda import Array, PointPairs
+from otdist.kernels.softmin_cuda import Array, PointPairs, StoredPairs
 from otdist.transport._entropic_device_input import DeviceGiven, Task, refuse, stacked, stated
 from otdist.transport._exact import Limits
 from otdist.transport._normal_form import Options
@@ -112,7 +112,9 @@ def answered(task: Task, options: Options, g: Array | None, *, symmetric: bool) 
     if g is not None:
         steps.start(g, None if task.shift is None else task.shift[1], task.room.space.flags)
     watch = limits.watch()
-    done = None if symmetric else _whole(task, steps, options, watch, warm=g is not None)
+    done: Any = (0, SOLVER) if not task.pairs.batch else None
+    if done is None and not symmetric:
+        done = _whole(task, steps, options, watch, warm=g is not None)
     if done is None:
         done = _fixed(task, steps, options) if fixed(limits) else _streamed(task, steps, options, watch, g is None)
     passes, solver = done
@@ -149,6 +151,10 @@ def _whole(task: Task, steps: Steps, options: Options, watch: Watch, *, warm: bo
         return limits.max_iter, WHOLE
     counted, codes = space.host(passes), space.host(code)
     if (codes == 0).all():
+        if min(task.rho) < math.inf and isinstance(task.pairs, StoredPairs):
+            # a price takes away mass that may go nowhere, and converges: a pass sees it
+            steps.forget()
+            steps.once(np.float64, 0.0, 0.0, space.flags)
         return counted, WHOLE
     if limits.max_iter is not None:
         watch.stop("batch", limits.max_iter)
@@ -187,6 +193,10 @@ def _streamed(task: Task, steps: Steps, options: Options, watch: Watch, cold: bo
     noise = float(((LOG2E / epsilon * reach + 20.0) * 2.0**-24).max())
     ordinary = float(reach.max()) < 1e30 and float(epsilon.min()) > 1e-30
     tol, limit = options.limits.tolerance, 1.5 * (float((reach / epsilon).max()) + 10.0)
+    steep = max((r for r in rho if r < math.inf), default=0.0) / epsilon
+    if steep.any():  # totals that differ move potentials by as much
+        apart = np.log2(space.host(task.totals[0])) - np.log2(space.host(task.totals[1]))
+        limit += float((steep * np.abs(apart)).max())
     if noise < 0.05 and ordinary and not watch.stopped:
         _iterated(task, steps, watch, "sweeping", np.float32, max(0.3 * noise, 0.25 * tol), limit, COARSE, settled=True)
         copy_cuda.copy(space, steps.best, steps.G)
