@@ -55,7 +55,7 @@ def shared_bytes(width: int, *, exact: bool, columns: int) -> int:
 
 
 def split(space: device.Space, *clouds: Any, centred: bool = True, squares: Any = np.float32) -> tuple[Halves, ...]:
-    """Contiguous clouds (rows, d), of any float types, with a common scale, about their common mean or (not `centred`) 0.
+    """Contiguous clouds (rows, d), of any float types, with a common scale, about their common mean; or about 0.
 
     What lies within 2^-50 ... 2^61 of the mean is represented to 22 bits of the largest coordinate; see ``halves.cu``.
     """

@@ -129,7 +129,7 @@ struct TensorLogSum {
 // What `soft_min` of softmin.cu leaves, less p - k |x_i|^2. Tables of a cloud: `left_rows` and `right_rows` from problem
 // to problem, 0 where all share one. Grid (problems x rows / 128, columns / span), span a multiple of the tile.
 template <bool EXACT, bool LONG>
-__global__ void __launch_bounds__(128, 2)
+__global__ void __launch_bounds__(128, LONG ? 3 : 2)
     soft_min_tensor(const float16* xh, const float16* xl, const float16* yh, const float16* yl, const float* scales,
                     long long left_rows, long long right_rows, int n, int m, int width, int span, const double* scale,
                     const float* w, const int* idle, float* top, float* sum) {

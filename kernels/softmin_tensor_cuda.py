@@ -98,10 +98,9 @@ def soft_min(
     run = kernel("softmin_tensor.cu", f"soft_min_tensor<{shape}>")
     shared = halves_cuda.shared_bytes(x.width, exact=exact, columns=TABLES)
     run(space, (blocks, splits), halves_cuda.ROWS, (*tables, *sizes, scale, columns, idle, top, total), shared=shared)
-    softmin_cuda.merge(
-        *(room, np.float32, top, total), turned=turned, kappa=kappa, mass=mass, idle=idle, h=h, potential=potential, w=w,
-        rest=(level, scale, x.squares.reshape(-1, n)),
-    )  # fmt: skip
+    out: dict[str, Any] = {"h": h, "potential": potential, "w": w}
+    rest = (level, scale, x.squares.reshape(-1, n))
+    softmin_cuda.merge(room, np.float32, top, total, turned=turned, kappa=kappa, mass=mass, idle=idle, rest=rest, **out)
 
 
 def _side(products: Products, side: int) -> tuple[halves_cuda.Halves, int]:
@@ -112,4 +111,3 @@ def _step(products: Products, side: int) -> np.int64:
     """Rows from one problem to the next; 0 for what all share."""
     z, n = _side(products, side)
     return np.int64(n if z.rows > n else 0)
-

@@ -19,7 +19,14 @@ from typing import Any
 import numpy as np
 
 from otdist._results import Status, Transport
-from otdist.kernels import copy_cuda, entropic_cuda, pricing_cuda, sinkhorn_batch_cuda, softmin_cuda, softmin_tensor_cuda
+from otdist.kernels import (
+    copy_cuda,
+    entropic_cuda,
+    pricing_cuda,
+    sinkhorn_batch_cuda,
+    softmin_cuda,
+    softmin_tensor_cuda,
+)
 from otdist.kernels.entropic_cuda import Steps
 from otdist.kernels.softmin_cuda import Array, PointPairs
 from otdist.transport._entropic_device_input import DeviceGiven, Task, refuse, stacked, stated
@@ -176,7 +183,7 @@ def _streamed(task: Task, steps: Steps, options: Options, watch: Watch, cold: bo
     apart = None if products is None else softmin_tensor_cuda.reach(space, products)
 
     def noises(at: Any) -> list[tuple[float, Any]]:
-        """Rounding of exponents at these epsilons, and the products it comes with: of all that float32 passes can use."""
+        """Rounding of exponents, and the products it comes with, of the float32 passes that these epsilons allow."""
         if not (float(reach.max()) < 1e30 and float(at.min()) > 1e-30):
             return []
         found: list[tuple[float, Any]] = [(float(((LOG2E / at * reach + 20.0) * 2.0**-24).max()), None)]
