@@ -174,7 +174,7 @@ __device__ __forceinline__ int reduce_rows(Team<THREADS>& team, Registers<THREAD
 // as pairs, then sum |f| and sum |g|, plain. f, g and bounds may be null. info (batch, 2): the row that cannot be
 // matched and the size of its tree; bits of what went wrong are added to the status.
 template <class Cost, int THREADS, int SLOTS, bool CACHED>
-__global__ void __launch_bounds__(THREADS == 32 ? 128 : THREADS)
+__global__ void __launch_bounds__(THREADS == 32 ? 128 : THREADS, THREADS > 128 ? 512 / THREADS : 4)
     jonker_volgenant(const Cost* __restrict__ given, double sign, int batch, int n, int m, long long by_problem,
                      long long by_row, long long by_column, double tolerance, long long* __restrict__ cols,
                      double* __restrict__ f, double* __restrict__ g, double* __restrict__ bounds,

@@ -191,7 +191,7 @@ __global__ void __launch_bounds__(256) bids(BIDDERS, int* status) {
 }
 
 template <class Kind>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 2)
     readings(const typename Kind::Entry* __restrict__ first, const double* __restrict__ second, int d, double power,
              int m, BIDDERS) {
     __shared__ Slot slots[64];
@@ -220,7 +220,7 @@ __global__ void turn(int* counters) { counters[0] = counters[1]; }
 // Rounds of few rows in one block, until none is left, more than `most` are, or `rounds` are done; the list ends in
 // `now`.
 template <class Kind>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 2)
     few_bidders(const typename Kind::Entry* __restrict__ first, const double* __restrict__ second, int d, double power,
                 int m, int rounds, BIDDERS, int* status) {
     __shared__ Slot slots[64];

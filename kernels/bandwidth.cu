@@ -75,8 +75,9 @@ __global__ void __launch_bounds__(1024)
 }
 
 // sigma[p] = s N^(−1/(d+4)), s² the mean over the coordinates of the pool's variance; 1 if s is 0.
+// (Six blocks are 40 registers: left alone, NVRTC saves two of fewer around the root's slow path.)
 template <class S>
-__global__ void __launch_bounds__(256) bandwidth_scott(const S* x, const S* y, double* sigma, int n, int m, int d) {
+__global__ void __launch_bounds__(256, 6) bandwidth_scott(const S* x, const S* y, double* sigma, int n, int m, int d) {
     __shared__ double room[32];
     const long long p = blockIdx.x, N = (long long)n + m;
     double total = 0.0;

@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(256) survey(const T* __restrict__ x, long long
 // y = x scale of points (count, d) at any strides; `unit`: brought to length sqrt(1/2) instead. Bits of `status`: 1 for
 // numbers that are not finite, 2 for points of length 0, 4 for numbers that are not whole.
 template <class T>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 5)
     placed(const T* __restrict__ x, long long by_point, long long by_coordinate, long long count, int d, double scale,
            int unit, double* __restrict__ y, int* __restrict__ status) {
     const long long i = (long long)blockIdx.x * 256 + threadIdx.x;

@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(STEP_THREADS)
 }
 
 // The next G, and v = G + log2(b); the best G so far. A problem whose error is at most `goal` becomes idle.
-__global__ void __launch_bounds__(STEP_THREADS)
+__global__ void __launch_bounds__(STEP_THREADS, 4)
     proceed(int m, const double* b, const double* kappa, const double* parts, int chunks_of_parts, double goal, double limit,
             const double* memory, double* next, const double* h_m, const double* mirror, double* G, double* v, double* last_G, double* last_R,
             const double* dG, const double* dR, double* best_G, int* idle, int* word) {

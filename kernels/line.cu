@@ -19,7 +19,7 @@
 // parts[row, piece] = sum of the costs of a piece of cells, times their mass; KIND 0: the widest gap instead (with
 // scale 1). EQUAL: n = m and equal weights, mass 1 each.
 template <class Item, class Kind, int KIND, bool EQUAL>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 4)
     cells(const Item* __restrict__ x, long long x_row, int n, const Item* __restrict__ y, long long y_row, int m,
           const Level* __restrict__ levels_x, const Level* __restrict__ levels_y, unsigned long long step_x,
           unsigned long long step_y, const double* __restrict__ units, const double* __restrict__ scales, double p,

@@ -177,7 +177,10 @@ def _pairwise_logits(put: Put) -> Any:
 def _repaired_logits(put: Put) -> Any:
     x = _points(3, 40, "f8")
     x[0, :30], x[1, 5:] = -np.inf, -900.0
-    return od.value_and_grad(od.kl)(put(x), put(_points(3, 40, "f8", 1)), from_logits=True)
+    y = _points(3, 40, "f8", 1)
+    y[1, :5] = -900.0  # the affinity of this row is below the smallest number
+    run = od.value_and_grad(od.bhattacharyya, (0, 1))
+    return od.value_and_grad(od.kl)(put(x), put(y), from_logits=True), run(put(x), put(y), from_logits=True)
 
 
 @contextmanager
@@ -292,6 +295,28 @@ def _auction(put: Put) -> Any:
     with _small_teams():
         matrix = od.emd(put(((x[:, None] - y) ** 2).sum(-1))).value
         return matrix, _solved(od.emd(od.PointCloud(put(x), put(y)))), od.emd(put(_points(40, 40))).value
+
+
+@_call("transport", "paths", rtol=1e-9, atol=1e-12)
+def _paths(put: Put) -> Any:
+    from otdist.transport import _auction_device
+
+    products = np.outer(np.arange(1.0, 71), np.arange(1.0, 71) ** 1.25)
+    x, y = put(_points(37, 2, "f8")), put(_points(37, 2, "f8", 1))
+    before = _auction_device.FIRST_BIDS, _auction_device.BIDS
+    _auction_device.FIRST_BIDS, _auction_device.BIDS = 1, 1
+    try:
+        with _small_teams():
+            return od.linear_sum_assignment(put(products)), _solved(od.emd(od.PointCloud(x, y, cost="euclidean")))
+    finally:
+        _auction_device.FIRST_BIDS, _auction_device.BIDS = before
+
+
+@_call("transport", "batches of clouds", rtol=1e-9, atol=1e-12)
+def _clouds(put: Put) -> Any:
+    x, y = put(_points(22, 2, "f8").reshape(2, 1, 11, 2)), put(_points(22, 2, "f8", 1).reshape(2, 11, 2))
+    distances = [od.value_and_grad(od.wasserstein, (0, 1))(x, y, p=p) for p in (1.0, 2.0, 1.5)]
+    return distances, od.value_and_grad(od.wasserstein, (0, 1))(x, y, p=1.0, cost="cosine")
 
 
 @contextmanager

@@ -48,9 +48,9 @@ def launched(names: list[str], architecture: str) -> dict[str, dict[str, Need]]:
 
 
 def compiled(kernels: dict[str, dict[str, Need]], architecture: str) -> dict[str, dict[str, offline.Resources]]:
-    """File -> kernel -> resources. One compilation for each kernel, as in use."""
+    """File -> kernel -> resources. One compilation for each file: kernels without template arguments are in each."""
     return {
-        file: {n: offline.compile_text(device.source(file), [n], architecture)[n] for n in sorted(names)}
+        file: offline.compile_text(device.source(file), sorted(names), architecture)
         for file, names in sorted(kernels.items())
     }
 
