@@ -23,6 +23,8 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from otdist.kernels import binaries
+
 T = TypeVar("T")
 DIRECTORY = Path(__file__).resolve().parent
 OPTIONS = ("-std=c++17",)
@@ -234,12 +236,12 @@ class Space:
         The only synchronisation of a call. Inside `deferred_checks` nothing is read before the block ends (`keep` lives
         until then), and while the stream is captured into a graph nothing is read at all.
         """
-        if self._flags is None:
+        if self._flags is None or self.captured:  # no kernel has run, nor will before the block ends
             return
         waiting = _DEFERRED.get()
-        if waiting is not None:
+        if waiting is not None and not waiting.over:
             waiting.append((self, judge, keep))
-        elif not self.captured:
+        else:
             self._read(judge)
 
     @property
@@ -255,7 +257,13 @@ class Space:
             judge(words)
 
 
-_DEFERRED: ContextVar[list[tuple[Space, Any, Any]] | None] = ContextVar("deferred", default=None)
+class _Waiting(list[tuple[Space, Any, Any]]):
+    """Checks of one block; a task that was started in it still finds them when it is `over`."""
+
+    over = False
+
+
+_DEFERRED: ContextVar[_Waiting | None] = ContextVar("deferred", default=None)
 
 
 @contextmanager
@@ -285,12 +293,13 @@ def deferred_checks() -> Iterator[None]:
     >>> float(value)
     0.25
     """
-    mine: list[tuple[Space, Any, Any]] = []
+    mine = _Waiting()
     token = _DEFERRED.set(mine)
     try:
         yield
     finally:
         _DEFERRED.reset(token)
+        mine.over = True
     for space, judge, _keep in mine:
         if not space.captured:
             space._read(judge)
@@ -349,8 +358,10 @@ def kernel(file: str, name: str) -> Kernel:
 
 @functools.cache
 def _compiled(module: Any, device: int, file: str, name: str) -> Any:
-    code = module.RawModule(code=source(file), options=OPTIONS, name_expressions=(name,))
-    return code.get_function(name)
+    found = _properties(module, device)
+    capability = int(found["major"]), int(found["minor"])
+    code, symbol = binaries.binary(module, source(file), file, name, OPTIONS, capability)
+    return module.RawModule(path=str(code)).get_function(symbol)
 
 
 @functools.cache

@@ -10,7 +10,8 @@ from __future__ import annotations
 import functools
 import sys
 import weakref
-from typing import Any
+from collections import deque
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -157,6 +158,41 @@ class TorchMemory:
         return int(cuda.memory_reserved(self.home) - cuda.memory_allocated(self.home))
 
 
+class _Lease:
+    """A JAX array, kept until the work is done that the stream had been given when the last view of it was dropped.
+
+    JAX knows nothing of that work, and would hand the memory at once to computations in streams of its own.
+    """
+
+    # Bytes that may wait for the device before the host does.
+    MOST = 1 << 28
+    waiting: ClassVar[deque[tuple[Any, Any]]] = deque()
+
+    def __init__(self, cp: Any, number: int, stream: Any, x: Any) -> None:
+        weakref.finalize(self, self._end, cp, number, stream, x).atexit = False
+
+    @classmethod
+    def _end(cls, cp: Any, number: int, stream: Any, x: Any) -> None:
+        with cp.cuda.Device(number):
+            event = cp.cuda.Event(disable_timing=True)
+            event.record(stream)
+        cls.waiting.append((event, x))
+
+    @classmethod
+    def collect(cls, most: int = MOST) -> None:
+        """Let go of arrays whose work is done, and wait for that of others while they hold more than `most` bytes."""
+        while True:
+            try:
+                event, x = oldest = cls.waiting.popleft()
+            except IndexError:
+                return
+            if not event.done:
+                if sum(y.nbytes for _, y in list(cls.waiting)) + x.nbytes <= most:
+                    cls.waiting.appendleft(oldest)
+                    return
+                event.synchronize()
+
+
 class JaxMemory:
     """Memory of JAX's allocator, on CuPy's current stream of one device."""
 
@@ -172,19 +208,28 @@ class JaxMemory:
         """The array as a cupy.ndarray over the same memory, after what JAX computes in it."""
         x.__dlpack__(stream=self.stream.ptr or 1)  # the stream waits; 1 is the legacy default stream
         kind = device.BFLOAT16 if x.dtype.name == "bfloat16" else np.dtype(x.dtype.name)
-        return _over(self.cupy, x.unsafe_buffer_pointer(), x.nbytes, x, self.device, x.shape, kind, None)
+        lease = _Lease(self.cupy, self.device, self.stream, x)
+        return _over(self.cupy, x.unsafe_buffer_pointer(), x.nbytes, lease, self.device, x.shape, kind, None)
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
         size = max(1, int(np.prod(shape, dtype=np.int64))) * dtype.itemsize
+        _Lease.collect()
+        try:
+            flat = self._bytes(size)
+        except Exception:  # full, perhaps of what only waits to be let go
+            _Lease.collect(0)
+            flat = self._bytes(size)
+        return self.cupy.ndarray(shape, dtype, memptr=flat.data)
+
+    def _bytes(self, size: int) -> Any:
         with self.jax.default_device(self.home):
             # bytes, for without x64 JAX has no float64; zeros, for it has no memory without content
-            flat = self.view(self.jax.numpy.zeros((size,), np.uint8))
-        return self.cupy.ndarray(shape, dtype, memptr=flat.data)
+            return self.view(self.jax.numpy.zeros((size,), np.uint8))
 
     def put(self, host: Array) -> Any:
         a = self.empty(host.shape, host.dtype)
         if host.size:
-            a.set(host)
+            a.set(host, stream=self.stream)  # which waits for JAX's zeros
         return a
 
     def owned(self, a: Any, bfloat16: bool) -> Any:
@@ -221,9 +266,10 @@ class _Handle:
         return 0, self.pointer
 
 
-@functools.lru_cache(maxsize=64)
+@functools.cache  # for good: torch has a fixed number of them
 def _stream(cp: Any, pointer: int, number: int) -> Any:
     """Another library's stream as one of CuPy's."""
     if hasattr(cp.cuda.Stream, "from_external"):
-        return cp.cuda.Stream.from_external(_Handle(pointer))
+        with cp.cuda.Device(number):  # it takes the current device for that of the stream
+            return cp.cuda.Stream.from_external(_Handle(pointer))
     return cp.cuda.ExternalStream(pointer, number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import json
 import sys
 import types
@@ -16,7 +17,7 @@ import otdist as od
 from otdist import _device, _doctor
 from otdist._arrays import enter, enter_host
 from otdist.cli import main
-from otdist.kernels import device
+from otdist.kernels import binaries, device
 from tests.device import send
 
 P, Q = np.array([[0.5, 0.25, 0.25], [0.125, 0.5, 0.375]]), np.array([[0.25, 0.25, 0.5], [0.5, 0.25, 0.25]])
@@ -142,6 +143,56 @@ def test_torch_owns_what_it_gets(torch_memory: Any, dtype: str) -> None:
     assert tuple(space.owned(a.reshape(2, 6), bfloat16=dtype == "uint16").shape) == (2, 6)
 
 
+def test_torch_streams_are_made_on_their_device() -> None:
+    current = [0]
+
+    class Device:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def __enter__(self) -> None:
+            current.append(self.number)
+
+        def __exit__(self, *_: Any) -> None:
+            current.pop()
+
+    stream = types.SimpleNamespace(from_external=lambda handle: (*handle.__cuda_stream__(), current[-1]))
+    fake = types.ModuleType("cupy")
+    fake.cuda = types.SimpleNamespace(Device=Device, Stream=stream)  # type: ignore[attr-defined]
+    assert _device._stream(fake, 77, 1) == (0, 77, 1)
+
+
+def test_jax_memory_outlives_the_work_on_it(cp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Event:
+        done, waited = False, 0
+
+        def __init__(self, **_: Any) -> None: ...
+
+        def record(self, stream: Any) -> None: ...
+
+        def synchronize(self) -> None:
+            Event.waited += 1
+
+    monkeypatch.setattr(cp.cuda, "Event", Event)
+
+    class Memory:
+        nbytes = 100
+
+    memories = [Memory() for _ in range(3)]
+    alive = [weakref.ref(x) for x in memories]
+    leases = [_device._Lease(cp, 0, cp.cuda.get_current_stream(), x) for x in memories]
+    del memories
+    while leases:
+        leases.pop(0)
+    _device._Lease.collect(300)
+    assert all(x() is not None for x in alive)
+    _device._Lease.collect(150)  # no more than this may wait: the oldest are waited for
+    assert ([x() is None for x in alive], Event.waited) == ([True, True, False], 2)
+    Event.done = True
+    _device._Lease.collect()
+    assert alive[2]() is None
+
+
 # -- spaces
 
 
@@ -254,6 +305,24 @@ def test_gradients_of_bad_rows_are_nan(cp: Any) -> None:
     np.testing.assert_array_equal(np.isnan(cp.asnumpy(grads[0])), [[False] * 3, [True] * 3])
 
 
+def test_a_task_that_outlives_the_block_is_checked_at_once(cp: Any) -> None:
+    with od.deferred_checks():
+        inside = contextvars.copy_context()
+    with pytest.raises(ValueError, match=r"^p: found NaN"):
+        inside.run(od.tv, cp.asarray(P * np.nan), cp.asarray(Q))
+
+
+def test_a_capture_that_ends_before_the_block_is_not_read(emulated: Any, cp: Any) -> None:
+    stream = cp.cuda.Stream(non_blocking=True)
+    with od.deferred_checks():
+        with stream:
+            stream.begin_capture()
+            od.tv(cp.asarray(P * np.nan), cp.asarray(Q))
+            stream.end_capture()
+        reads = len(emulated.reads)
+    assert len(emulated.reads) == reads
+
+
 # -- the doctor
 
 
@@ -303,3 +372,24 @@ def test_doctor_with_a_broken_cupy(capsys: pytest.CaptureFixture[str], monkeypat
 def test_arrays_go_where_they_came_from(cp: Any) -> None:
     assert isinstance(od.kl(send(P), send(Q)), cp.ndarray)
     assert od.kl(send(P[0]), send(Q[0])).shape == ()
+
+
+def test_binaries_are_kept_and_keep_small_numbers(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, ...]] = []
+
+    def compile_using_nvrtc(text: str, options: Any, filename: str, name_expressions: Any) -> Any:
+        calls.append(options)
+        return text.encode(), {name_expressions[0]: "_Zmangled"}
+
+    compiler = types.SimpleNamespace(compile_using_nvrtc=compile_using_nvrtc)
+    nvrtc = types.SimpleNamespace(getVersion=lambda: (12, 9))
+    module = types.SimpleNamespace(cuda=types.SimpleNamespace(compiler=compiler, nvrtc=nvrtc))
+    monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "new"))
+    monkeypatch.setattr(binaries, "_directory", binaries._directory.__wrapped__)
+    for _ in range(2):
+        path, symbol = binaries.binary(module, "text", "a.cu", "f<float>", device.OPTIONS, (9, 0))
+        assert (path.read_bytes(), symbol) == (b"text", "_Zmangled")
+    assert len(calls) == 1
+    assert not any("ftz" in option or "fast" in option for option in calls[0])
+    other, _ = binaries.binary(module, "text", "a.cu", "f<float>", device.OPTIONS, (8, 0))
+    assert other != path

@@ -70,6 +70,10 @@ class ExternalStream(Stream):
 
 
 class Event:
+    done = True
+
+    def __init__(self, block: bool = False, disable_timing: bool = False, interprocess: bool = False) -> None: ...
+
     def record(self, stream: Any = None) -> None: ...
 
     def synchronize(self) -> None: ...
