@@ -17,8 +17,8 @@ from otdist.kernels.device import Space, ctype, kernel
 KEPT = 32
 # Rows below which rounds stay in one block, the rounds of a launch of it, and those between two looks at the counters.
 FEW, ROUNDS, BETWEEN = 64, 500, 16
-# Rounds that fit the key of a bid; rows that do.
-LAST_ROUND, MOST_ROWS = 0xFFFF, 1 << 24
+# Rounds that fit the key of a bid; rows that do; bids of a phase that fit the counter, with those of one more look.
+LAST_ROUND, MOST_ROWS, MOST_BIDS = 0xFFFF, 1 << 24, 1 << 30
 # Slices of rows of a column minimum.
 SLICES = 64
 # Matrix entries of a launch of the paths: some 0.05 s of one block.
@@ -81,6 +81,8 @@ class Auction:
     def __init__(self, costs: Costs) -> None:
         self.costs, self.space = costs, costs.space
         n, m = self.n, self.m = costs.shape
+        if n == m > MOST_ROWS:
+            raise ValueError(f"found {n} points to match; a GPU matches at most {MOST_ROWS}: pass arrays on the CPU")
         real, whole = (lambda *s: self.space.empty(s, np.float64)), (lambda *s: self.space.empty(s, np.int32))
         self.p, self.cache, self.bound, self.paid, self.offer = real(m), real(n, KEPT), real(n), real(n), real(n)
         self.columns, self.col, self.row, self.target = whole(n, KEPT), whole(n), whole(m), whole(n)

@@ -254,6 +254,8 @@ class Space:
             words = cupy().asnumpy(self._flags)
         if words.any():
             self._flags = None
+            # torch gives `judge` memory of the stream that is current by then, where work may still be under way
+            cupy().cuda.Device(self.device).synchronize()
             judge(words)
 
 

@@ -96,7 +96,7 @@ Pairs = StoredPairs | PointPairs
 def grid(space: Space, batch: int, n: int, m: int) -> tuple[int, int]:
     """Blocks by rows of all problems, and parts of the columns."""
     tiles, most = batch * -(-n // ROWS), -(-m // COLUMNS)
-    wanted = -(-BLOCKS * space.processors // tiles)
+    wanted = -(-BLOCKS * space.processors // max(1, tiles))
     return tiles, max(1, min(wanted, most, 65535))
 
 

@@ -108,8 +108,9 @@ def _converted(space: Any, view: Any, own: str, compute: np.dtype[Any]) -> Any:
         return space.cast(view, compute)
     # uint16 that are integers: `copy` would read them as bfloat16
     wide = space.empty((*view.shape, 2), np.uint16)
-    wide.fill(0)
-    wide[..., 0] = view
+    with space.current():  # CuPy's own kernels
+        wide.fill(0)
+        wide[..., 0] = view
     return space.cast(wide.view(np.uint32)[..., 0], compute)
 
 

@@ -117,8 +117,9 @@ def _blocks(pair: Pair, kernel: Kernel, numbers: Numbers, X: Any, Y: Any, size: 
     if form.by_points is not None:
         inner = gram_cuda.summed(space, form.by_points, P * count, 1, 1.0 / count).reshape(P, count, 2 * size, d)
         gradient = space.zeros((P, 2 * n, d), np.float64)
-        gradient[:, :used] = inner[:, :, :size].reshape(P, used, d)
-        gradient[:, n : n + used] = inner[:, :, size:].reshape(P, used, d)
+        with space.current():  # CuPy's own copies
+            gradient[:, :used] = inner[:, :, :size].reshape(P, used, d)
+            gradient[:, n : n + used] = inner[:, :, size:].reshape(P, used, d)
     return Form(gram_cuda.means(space, form.value.reshape(P, count)), gradient, None)
 
 

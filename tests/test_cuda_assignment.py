@@ -10,7 +10,7 @@ import pytest
 from scipy.optimize import linear_sum_assignment as scipy_assignment
 
 import otdist as od
-from otdist.kernels import assignment_cuda, device
+from otdist.kernels import assignment_cuda, auction_cuda, device
 from otdist.kernels.auction_cuda import Costs
 from otdist.reference import transport as reference
 from otdist.transport import _auction_device
@@ -268,3 +268,17 @@ def test_bad_entries(bad: float) -> None:
         od.emd(send(C))
     with pytest.raises(ValueError, match=r"x: found .* at index \(1, 3\)"):
         od.wasserstein(send(C), send(np.ones((5, 5))))
+
+
+def test_more_rows_than_the_key_of_a_bid_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assignment_cuda, "MOST", 3)
+    monkeypatch.setattr(auction_cuda, "MOST_ROWS", 8)
+    with pytest.raises(ValueError, match="found 9 points to match; a GPU matches at most 8"):
+        assign(np.eye(9))
+    check(np.random.default_rng(0).random((8, 8)))
+
+
+def test_costs_whose_sums_overflow() -> None:
+    C = -1e308 * (1.0 + np.random.default_rng(0).random((5, 5)) / 2)
+    with pytest.raises(ValueError, match="leave the range of float64; divide them by a power of two"):
+        assign(C)

@@ -5,7 +5,8 @@ On the emulator where there is no GPU (see tests/emulator/README.md).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ import pytest
 
 import otdist as od
 from otdist import rkhs
+from otdist.kernels import device
 from otdist.kernels.device import deferred_checks
 from otdist.reference import discrepancy as reference
+from tests.device import send
 from tests.sample_cases import KERNELS, KernelCase, Samples, draw, exactly, ids, kernel, samples, simplex, slack
 
 DEFINITIONS = {"biased": reference.mmd, "unbiased": reference.mmd_unbiased}
@@ -323,3 +326,30 @@ def test_nothing_waits(emulated: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="y: found nan"):
         block.__exit__(None, None, None)
     assert np.isnan(value.get())
+
+
+def test_copies_of_cupy_go_into_the_stream_of_the_call(emulated: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What CuPy itself launches runs on its current stream, which is not the caller's where that is torch's."""
+    inside: list[bool] = []
+    entered, put = device.Space.current, type(send(np.zeros(1))).__setitem__
+    depth = [0]
+
+    @contextmanager
+    def current(self: device.Space) -> Iterator[None]:
+        depth[0] += 1
+        with entered(self):
+            yield
+        depth[0] -= 1
+
+    def setitem(self: Any, key: Any, value: Any) -> None:
+        inside.append(depth[0] > 0)
+        put(self, key, value)
+
+    x, y = (np.random.default_rng(k).random((9, 2)) for k in range(2))
+    sides = send(x), send(y)
+    monkeypatch.setattr(device.Space, "current", current)
+    monkeypatch.setattr(type(sides[0]), "__setitem__", setitem)
+    od.value_and_grad(od.mmd)(*sides, estimator="block", block_size=4)
+    od.linear_sum_assignment(send(np.eye(3, dtype=np.uint16)))
+    assert inside
+    assert all(inside)

@@ -245,3 +245,28 @@ def test_what_stays_on_the_cpu_says_so() -> None:
     for text, call in calls.items():
         with pytest.raises((ValueError, TypeError), match=text):
             call()
+
+
+def test_no_problems(engine: str) -> None:
+    for rho in (None, 1.0):
+        found = solve(np.zeros((0, 5, 4)), epsilon=0.1, rho=rho)
+        assert receive(found.value).shape == (0,)
+        assert receive(found.f).shape == (0, 5)
+        x, y = np.zeros((0, 5, 2)), np.zeros((0, 4, 2))
+        assert receive(od.sinkhorn_divergence(send(x), send(y), epsilon=0.1, rho=rho)).shape == (0,)
+
+
+def test_mass_that_may_go_nowhere_at_a_price(engine: str) -> None:
+    C = np.random.default_rng(0).random((6, 5))
+    C[2] = np.inf
+    with pytest.raises(ValueError, match="row 2 with mass but no finite cost"):
+        solve(C, epsilon=0.1, rho=1.0)
+
+
+def test_totals_apart_at_a_high_price() -> None:
+    """Potentials have to move by rho log 2, far beyond the costs."""
+    r = np.random.default_rng(0)
+    C, a, b = r.random((6, 5)), 2.0 * r.dirichlet(np.ones(6)), r.dirichlet(np.ones(5))
+    found = solve(C, a, b, epsilon=0.1, rho=1e6)
+    assert found.converged
+    assert receive(found.value) == pytest.approx(float(od.sinkhorn(C, a, b, epsilon=0.1, rho=1e6).value), rel=1e-9)

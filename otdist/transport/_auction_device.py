@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from otdist._arrays import Array
-from otdist.kernels.auction_cuda import Auction, Costs
+from otdist.kernels.auction_cuda import MOST_BIDS, Auction, Costs
 from otdist.transport._auction import (
     BIDS,
     CLIMBS,
@@ -134,7 +134,7 @@ class Market:
         auction = self.auction
         bids, reads = (FIRST_BIDS, FIRST_READS) if first else (BIDS, READS)
         free = auction.release(eps, SLACK * eps)[0]
-        most, before = (bids * self.n, reads * self.n), self.made
+        most, before = (min(bids * self.n, MOST_BIDS), reads * self.n), self.made
         while free:
             free = auction.rounds(free, eps, SLACK * eps, REACH * eps)
             self.made = before + auction.bids

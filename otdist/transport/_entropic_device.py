@@ -28,7 +28,7 @@ from otdist.kernels import (
     softmin_tensor_cuda,
 )
 from otdist.kernels.entropic_cuda import Steps
-from otdist.kernels.softmin_cuda import Array, PointPairs
+from otdist.kernels.softmin_cuda import Array, PointPairs, StoredPairs
 from otdist.transport._entropic_device_input import DeviceGiven, Task, refuse, stacked, stated
 from otdist.transport._exact import Limits
 from otdist.transport._normal_form import Options
@@ -119,7 +119,9 @@ def answered(task: Task, options: Options, g: Array | None, *, symmetric: bool) 
     if g is not None:
         steps.start(g, None if task.shift is None else task.shift[1], task.room.space.flags)
     watch = limits.watch()
-    done = None if symmetric else _whole(task, steps, options, watch, warm=g is not None)
+    done: Any = (0, SOLVER) if not task.pairs.batch else None
+    if done is None and not symmetric:
+        done = _whole(task, steps, options, watch, warm=g is not None)
     if done is None:
         done = _fixed(task, steps, options) if fixed(limits) else _streamed(task, steps, options, watch, g is None)
     passes, solver = done
@@ -156,6 +158,10 @@ def _whole(task: Task, steps: Steps, options: Options, watch: Watch, *, warm: bo
         return limits.max_iter, WHOLE
     counted, codes = space.host(passes), space.host(code)
     if (codes == 0).all():
+        if min(task.rho) < math.inf and isinstance(task.pairs, StoredPairs):
+            # a price takes away mass that may go nowhere, and converges: a pass sees it
+            steps.forget()
+            steps.once(np.float64, 0.0, 0.0, space.flags)
         return counted, WHOLE
     if limits.max_iter is not None:
         watch.stop("batch", limits.max_iter)
@@ -203,6 +209,10 @@ def _streamed(task: Task, steps: Steps, options: Options, watch: Watch, cold: bo
             parts, carry = parts * RATIO, True
         steps.at(task.epsilon, None, 1.0, rho, carry=True)
     limit = 1.5 * (float((reach / epsilon).max()) + 10.0)
+    steep = max((r for r in rho if r < math.inf), default=0.0) / epsilon
+    if steep.any():  # totals that differ move potentials by as much
+        uneven = np.log2(space.host(task.totals[0])) - np.log2(space.host(task.totals[1]))
+        limit += float((steep * np.abs(uneven)).max())
     for noise, steps.products in noises(epsilon):
         if watch.stopped:
             break

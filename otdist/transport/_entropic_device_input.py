@@ -14,7 +14,7 @@ import numpy as np
 
 from otdist._arrays import Door, enter
 from otdist._expression import number
-from otdist._samples import common, same_d
+from otdist._samples import common, same_d, shaped
 from otdist.catalogue import choose
 from otdist.kernels import copy_cuda, device, entropic_cuda, pricing_cuda
 from otdist.kernels.softmin_cuda import Array, Pairs, PointPairs, Room, StoredPairs
@@ -79,7 +79,7 @@ def entered(door: Door, found: dict[str, Array], costs: Any) -> DeviceGiven:
         cost, power, leads = "", 1.0, {"costs": C.shape[:-2]}
     else:
         cost = choose("cost", costs.cost, COSTS)
-        sides = {name: _points(name, found[name]) for name in "xy" if name in found}
+        sides = {name: shaped(name, found[name]) for name in "xy" if name in found}
         same_d(**sides)
         x, y = sides["x"], sides.get("y", sides["x"])
         n, m = x.shape[-2], y.shape[-2]
@@ -90,12 +90,6 @@ def entered(door: Door, found: dict[str, Array], costs: Any) -> DeviceGiven:
         if w is not None and (w.ndim == 0 or w.shape[-1] != size):
             raise ValueError(f"{name}: found shape {w.shape}; the costs need masses of shape (..., {size})")
     return DeviceGiven(door, batch, n, m, found, cost, power)
-
-
-def _points(name: str, x: Array) -> Array:
-    if x.ndim < 2 or 0 in x.shape[-2:]:
-        raise ValueError(f"{name}: found shape {x.shape}; samples have shape (..., n, d), n >= 1 and d >= 1")
-    return x
 
 
 def metric(cost: str, p: float) -> tuple[str, float | None]:

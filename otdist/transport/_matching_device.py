@@ -18,6 +18,8 @@ from otdist.transport import _auction_device
 from otdist.transport._solution import Watch
 
 TOLERANCE = 1e-10
+# Costs whose sums, and those of potentials, stay within float64.
+LARGEST = 1e300
 
 
 def assign(door: Door, lent: Any, given: Any, maximize: bool, again: Callable[[Array], object]) -> tuple[Any, Any]:
@@ -44,7 +46,12 @@ def assign(door: Door, lent: Any, given: Any, maximize: bool, again: Callable[[A
     rows, cols = assignment_cuda.pairs_of(space, cols, long, turned=n > m)
 
     def judge(words: Array) -> None:
-        again(_host(space, given, lent))
+        host = _host(space, given, lent)
+        again(host)
+        if np.abs(host[np.isfinite(host)].astype(np.float64)).max(initial=0.0) > LARGEST:
+            raise ValueError(
+                "cost_matrix: sums of such costs leave the range of float64; divide them by a power of two"
+            )
         raise RuntimeError("cost_matrix: the GPU's answer could not be proved optimal; please report these costs")
 
     space.check(judge, given, lent)
