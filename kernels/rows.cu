@@ -16,14 +16,14 @@
 
 // Blocks of 256 threads that a processor should hold at least: registers are shared out by it.
 template <class T, class Tag>
-__host__ __device__ constexpr int blocks_for(bool grad) {
-    return Tag::UNROLL < 4 ? (grad ? 1 : 2) : grad || sizeof(T) != 4 ? 2 : 3;
+__host__ __device__ constexpr int blocks_for(bool grad, bool normalize) {
+    return Tag::UNROLL < 4 ? (grad ? 1 : 2) : grad || normalize || sizeof(T) != 4 ? 2 : 3;
 }
 
 // `phase`: 0 all at once; a row in several blocks: 1 sums for the normalisation, 2 terms, 3 the value and gradients.
 // `partial`: (2, n, splits, 8) doubles. Words of `flags`: word_p, word_q. low <= value <= high is not strained.
 template <class T, class O, class Tag, bool GRAD, bool NORMALIZE>
-__global__ void __launch_bounds__(256, blocks_for<T, Tag>(GRAD)) rows(
+__global__ void __launch_bounds__(256, blocks_for<T, Tag>(GRAD, NORMALIZE)) rows(
     const T* __restrict__ P, const T* __restrict__ Q, long long n, int k, long long n0, long long n1, long long n2,
     long long n3, long long p0, long long p1, long long p2, long long p3, long long q0, long long q1, long long q2,
     long long q3, double alpha, double less, int reach, int kind, double scale, double c, double order, int literal,

@@ -125,8 +125,9 @@ def _small_tiles() -> Iterator[None]:
 def _rows(put: Put) -> Any:
     p, q = (put(_histograms(5, 67, seed=s)) for s in (0, 1))
     halves = (put(_histograms(3, 130, "f2", seed=s)) for s in (0, 1))
-    longs = (put(_histograms(2, 5000, seed=s)) for s in (0, 1))
-    return od.kl(p, q), od.js(*halves, normalize=True).astype("f4"), od.jeffreys(*longs)
+    longs = [put(_histograms(2, 5000, seed=s)) for s in (0, 1)]
+    u, v = longs
+    return od.kl(p, q), od.js(*halves, normalize=True).astype("f4"), od.jeffreys(u, v), od.kl(u, v, normalize=True)
 
 
 @_call("rows", "gradients", rtol=1e-9)
@@ -144,7 +145,8 @@ def _rows_logits(put: Put) -> Any:
 @_call("pairs", "pairwise", rtol=2e-5)
 def _pairwise(put: Put) -> Any:
     p, q = put(_histograms(70, 40)), put(_histograms(33, 40, seed=1))
-    return od.pairwise(p, q, metric="kl"), od.pairwise(p, metric="tv")
+    flat = put(_histograms(97, 3))
+    return od.pairwise(p, q, metric="kl"), od.pairwise(p, metric="tv"), od.pairwise(flat, metric="tv")
 
 
 @_call("pairs", "nearest", rtol=2e-5)
@@ -214,6 +216,13 @@ def _streamed(put: Put) -> Any:
         again = od.sinkhorn(od.PointCloud(x, y), epsilon=0.05)
         value, plan = od.value_and_grad(od.sinkhorn)(costs, epsilon=0.5)
     return found.value, found.point_gradients(), again.value, again.point_gradients(), value, plan
+
+
+@_call("entropic", "streamed, by products", rtol=1e-4)
+def _by_products(put: Put) -> Any:
+    x, y = put(_points(130, 9)), put(_points(66, 9, seed=1))
+    with _streams():
+        return od.sinkhorn(od.PointCloud(x, y), epsilon=20.0, tol=1e-4).value
 
 
 @_call("entropic", "prices", rtol=1e-12)
@@ -339,7 +348,10 @@ def _line(put: Put) -> Any:
 @_call("line", "long line", rtol=1e-9, atol=1e-12)
 def _long_line(put: Put) -> Any:
     u, v = put(_points(1, 2100, "f4")), put(_points(1, 2100, "f4", 1))
-    return od.wasserstein_1d(u, v, p=2.0), od.wasserstein_1d(u, v, p=np.inf)
+    x = np.sort(_points(1, 256))
+    far = x + np.float32(5) * (x == x.max())  # the widest gap is the last warp's
+    ends = od.wasserstein_1d(put(x), put(far), p=np.inf)
+    return od.wasserstein_1d(u, v, p=2.0), od.wasserstein_1d(u, v, p=np.inf), ends
 
 
 @_call("line", "sliced", rtol=1e-5, atol=1e-6)

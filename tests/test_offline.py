@@ -42,6 +42,8 @@ def test_kernels_stay_within_their_budgets(family, architecture):
     assert not wrong, "\n".join(wrong)
 
 
+# A second compiler's opinion, and its newest version's; the same text has gone through NVRTC above.
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("nvcc"), reason="no nvcc")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_nvcc_takes_the_kernels(family, tmp_path):
