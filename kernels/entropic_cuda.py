@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from otdist.kernels import softmin_cuda
+from otdist.kernels import softmin_cuda, softmin_tensor_cuda
 from otdist.kernels.device import Space, ctype, kernel
 from otdist.kernels.softmin_cuda import Array, Pairs, Room
 
@@ -196,6 +196,8 @@ class Steps:
         self._chunks = max(1, min(-(-max(n, m) // CHUNK), 1024))
         self._parts = space.empty((batch, self._chunks, SUMS), np.float64)
         self.passes = 0
+        # where set, what float32 passes make costs of
+        self.products: softmin_tensor_cuda.Products | None = None
 
     def at(self, epsilon: Array, survey: Array | None, parts: float, rho: tuple[float, float], carry: bool) -> None:
         """Go on at max(epsilon, spread of the costs / parts), from the potentials in `best` if `carry`."""
@@ -236,11 +238,8 @@ class Steps:
     def once(self, real: Any, goal: float, limit: float, word: Array) -> None:
         """One pass over the rows and one over the columns, and the next G."""
         room, m = self.room, self.G.shape[1]
-        passes: dict[str, Any] = {"real": real, "kappa": self.kappa, "idle": self.idle}
-        softmin_cuda.soft_min(
-            room, self.pairs, self.scale, self.v, mass=self.a, h=self.h_n, potential=self.F, w=self.w, **passes
-        )
-        softmin_cuda.soft_min(room, self.pairs, self.scale, self.w, turned=True, h=self.h_m, **passes)
+        self._soft_min(real, self.v, mass=self.a, h=self.h_n, potential=self.F, w=self.w)
+        self._soft_min(real, self.w, turned=True, h=self.h_m)
         mirror = self.F if self.symmetric else None
         grid, sizes = (len(self.G), self._chunks), (np.int32(self.a.shape[1]), np.int32(m))
         known, following = self._memory
@@ -254,6 +253,13 @@ class Steps:
         _run("proceed", room.space, grid, np.int32(m), self.b, self.kappa, self._parts, *aims, known, following, *to)
         self._memory = [following, known]
         self.passes += 1
+
+    def _soft_min(self, real: Any, v: Array, **out: Any) -> None:
+        out |= {"kappa": self.kappa, "idle": self.idle}
+        if self.products is not None and real is np.float32:
+            softmin_tensor_cuda.soft_min(self.room, self.products, self.scale, v, **out)
+        else:
+            softmin_cuda.soft_min(self.room, self.pairs, self.scale, v, real=real, **out)
 
     def tally(self, goal: float) -> np.ndarray[Any, np.dtype[Any]]:
         """Problems not yet within `goal`, their largest error, passes without progress, the largest error of all.

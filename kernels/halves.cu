@@ -48,11 +48,11 @@ __global__ void __launch_bounds__(256)
 
 // high + low = (x - centre) 2^e, rows of `width` halves, zeros beyond d; squares[i] = |x_i - centre|^2 of what the
 // tables hold; scales = {2^e, 2^(-2e)}. One warp for each row.
-template <class T>
+template <class T, class Square>
 __global__ void __launch_bounds__(256)
     split_points(const T* __restrict__ x, const double* __restrict__ centre, const unsigned int* __restrict__ reach,
                  int n, int d, int width, float16* __restrict__ high, float16* __restrict__ low,
-                 float* __restrict__ squares, float* __restrict__ scales) {
+                 Square* __restrict__ squares, float* __restrict__ scales) {
     const int i = blockIdx.x * 8 + threadIdx.x / WARP, lane = threadIdx.x % WARP;
     // reach < 2^(power + 1), and both scales stay ordinary numbers
     int power = (int)(*reach >> 23) - 127;
@@ -74,5 +74,5 @@ __global__ void __launch_bounds__(256)
         square += both * both;
     }
     square = warp_sum(square);
-    if (lane == 0) squares[i] = (float)(square * (double)down);
+    if (lane == 0) squares[i] = (Square)(square * (double)down);
 }

@@ -20,7 +20,7 @@ CHUNK = 256
 class Halves:
     """A cloud z = (x - centre) 2^e: `high` + `low` = z, (rows, width), `scales` = (2^e, 2^(-2e)).
 
-    Products of z times scales[1] are those of x - centre; `squares` = |x - centre|^2, float32.
+    Products of z times scales[1] are those of x - centre; `squares` = |x - centre|^2, float32 or float64.
     """
 
     high: Any
@@ -54,16 +54,34 @@ def shared_bytes(width: int, *, exact: bool, columns: int) -> int:
     return (2 if exact else 1) * (left + right) + 2 * columns * tile(width) * 4
 
 
-def split(space: device.Space, *clouds: Any) -> tuple[Halves, ...]:
-    """Contiguous clouds (rows, d), of any float types, about their common mean and with a common scale.
+def split(space: device.Space, *clouds: Any, centred: bool = True, squares: Any = np.float32) -> tuple[Halves, ...]:
+    """Contiguous clouds (rows, d), of any float types, with a common scale, about their common mean; or about 0.
 
     What lies within 2^-50 ... 2^61 of the mean is represented to 22 bits of the largest coordinate; see ``halves.cu``.
     """
     d = int(clouds[0].shape[1])
     width = padded(d)
+    reach, scales = space.zeros(1, np.uint32), space.empty(2, np.float32)
+    centre = _mean(space, clouds, d) if centred else space.zeros(d, np.float64)
+    for x in clouds:
+        largest = device.kernel("halves.cu", f"largest_deviation<{device.ctype(x)}>")
+        grid = min(-(-x.size // 1024), 8 * space.processors)
+        largest(space, grid, 256, (x, centre, np.int64(len(x)), np.int32(d), reach))
+    result = []
+    for x in clouds:
+        rows = len(x)
+        high, low = (space.empty((rows, width), np.float16) for _ in range(2))
+        found = space.empty(rows, squares)
+        points = device.kernel("halves.cu", f"split_points<{device.ctype(x)}, {device.ctype(found)}>")
+        sizes = (np.int32(rows), np.int32(d), np.int32(width))
+        points(space, -(-rows // 8), 256, (x, centre, reach, *sizes, high, low, found, scales))
+        result.append(Halves(high, low, found, scales, rows, width))
+    return tuple(result)
+
+
+def _mean(space: device.Space, clouds: tuple[Any, ...], d: int) -> Any:
     blocks = [-(-len(x) // CHUNK) for x in clouds]
     partial, centre = space.empty((sum(blocks), d), np.float64), space.empty(d, np.float64)
-    reach, scales = space.zeros(1, np.uint32), space.empty(2, np.float32)
     across, start = -(-d // 256), 0
     for x, count in zip(clouds, blocks, strict=True):
         sums = device.kernel("halves.cu", f"column_sums<{device.ctype(x)}>")
@@ -73,17 +91,4 @@ def split(space: device.Space, *clouds: Any) -> tuple[Halves, ...]:
     total = max(1, sum(len(x) for x in clouds))
     means = device.kernel("halves.cu", "column_means")
     means(space, across, 256, (partial, np.int32(sum(blocks)), np.int32(d), np.float64(1.0 / total), centre))
-    for x in clouds:
-        largest = device.kernel("halves.cu", f"largest_deviation<{device.ctype(x)}>")
-        grid = min(-(-x.size // 1024), 8 * space.processors)
-        largest(space, grid, 256, (x, centre, np.int64(len(x)), np.int32(d), reach))
-    result = []
-    for x in clouds:
-        rows = len(x)
-        high, low = (space.empty((rows, width), np.float16) for _ in range(2))
-        squares = space.empty(rows, np.float32)
-        points = device.kernel("halves.cu", f"split_points<{device.ctype(x)}>")
-        sizes = (np.int32(rows), np.int32(d), np.int32(width))
-        points(space, -(-rows // 8), 256, (x, centre, reach, *sizes, high, low, squares, scales))
-        result.append(Halves(high, low, squares, scales, rows, width))
-    return tuple(result)
+    return centre

@@ -55,10 +55,13 @@ __global__ void __launch_bounds__(SWEEP_THREADS, sizeof(typename Source::Real) =
 }
 
 // h of the parts; the potential kappa h, 0 where nothing may go; and w = potential + log2 of the mass, for the other side.
+// `level` and `squares` (`step` from problem to problem), where given: what the parts leave out, level - scale squares of
+// an exponent.
 template <class Real>
 __global__ void __launch_bounds__(256)
     merge_soft_min(const Real* top, const Real* sum, int splits, int n, const double* kappa, const double* mass,
-                   const int* idle, double* h, double* potential, double* w) {
+                   const int* idle, const double* level, const double* scale, const double* squares, long long step,
+                   double* h, double* potential, double* w) {
     const int tiles = (n + 255) / 256, problem = blockIdx.x / tiles, i = blockIdx.x % tiles * 256 + threadIdx.x;
     if (i >= n || (idle != nullptr && idle[problem] != 0)) return;
     const long long first = (long long)problem * splits * n + i, at = (long long)problem * n + i;
@@ -69,7 +72,8 @@ __global__ void __launch_bounds__(256)
         // 0 beside a reference of -inf, but NaN stays
         total += part == 0.0 ? 0.0 : part * exp2((double)top[first + (long long)s * n] - high);
     }
-    const double found = total == 0.0 ? INFINITY : -(high + log2(total));
+    double found = total == 0.0 ? INFINITY : -(high + log2(total));
+    if (level != nullptr) found += scale[problem] * squares[problem * step + i] - level[problem];
     if (h != nullptr) h[at] = found;
     if (potential != nullptr || w != nullptr) {
         const double own = found == INFINITY ? 0.0 : (kappa == nullptr ? 1.0 : kappa[2 * problem]) * found;

@@ -133,13 +133,39 @@ def soft_min(
     top, total = room.get("top", parts, real), room.get("sum", parts, real)
     run = kernel("softmin.cu", f"soft_min<{name}>")
     run(space, (blocks, splits), THREADS, (*source, np.int32(n), np.int32(m), scale, v, idle, top, total))
+    merge(room, real, top, total, turned=turned, kappa=kappa, mass=mass, idle=idle, h=h, potential=potential, w=w)
+
+
+def merge(
+    room: Room,
+    real: Any,
+    top: Array,
+    total: Array,
+    *,
+    turned: bool,
+    kappa: Array | None,
+    mass: Array | None,
+    idle: Array | None,
+    h: Array | None,
+    potential: Array | None,
+    w: Array | None,
+    rest: tuple[Array | None, Array | None, Array | None] = (None, None, None),
+) -> None:
+    """What `soft_min` writes, of sums 2^top total (k, parts, n) in `real`.
+
+    `rest`: level (k,), scale (k,) and squares (k or 1, n) where these are of exponents less level - scale squares.
+    """
+    batch, splits, n = top.shape
     own = None if kappa is None else kappa.reshape(-1)[1 if turned else 0 :]
-    merge = kernel("softmin.cu", f"merge_soft_min<{REALS[np.dtype(real)]}>")
-    merge(
-        space,
-        pairs.batch * -(-n // 256),
+    squares = rest[2]
+    step = np.int64(n if squares is not None and len(squares) > 1 else 0)
+    run = kernel("softmin.cu", f"merge_soft_min<{REALS[np.dtype(real)]}>")
+    sizes = np.int32(splits), np.int32(n)
+    run(
+        room.space,
+        batch * -(-n // 256),
         256,
-        (top, total, np.int32(splits), np.int32(n), own, mass, idle, h, potential, w),
+        (top, total, *sizes, own, mass, idle, *rest, step, h, potential, w),
     )
 
 

@@ -18,6 +18,10 @@
 // lie beyond the last one (its products are 0). The four lanes of a quad share their rows: merge with `quad_sum`,
 // `quad_max` or `quad_merge` when the sweep is over. Which columns a thread sees, in which order, depends only on the
 // sizes, so sums are the same at every run. See `TensorStore` below for an example.
+// A policy with `static constexpr bool TILES = true` has, instead of `step`,
+//   void tile(int first, int count, const float (&dots)[2][NT][4], const float* now)
+// all of a tile's products at once: of slot s and column first + 8 nt + 2 quad + e at dots[s / 2][nt][s % 2 * 2 + e], the
+// column's first number at now[8 nt + 2 quad + e]; `count` columns of the tile are there.
 #pragma once
 #include "vecmath.cuh"
 
@@ -149,6 +153,9 @@ __device__ __forceinline__ int tensor_row(int row0, int slot) {
     return row0 + (t >> 5) * 32 + (slot >> 1) * 16 + (t >> 2 & 7) + (slot & 1) * 8;
 }
 
+template <class Policy> __device__ constexpr auto takes_tiles(int) -> decltype(Policy::TILES) { return Policy::TILES; }
+template <class Policy> __device__ constexpr bool takes_tiles(...) { return false; }
+
 // policy.step for all pairs of rows row0 ... row0 + 127 of x and columns j0 <= j < j1 of y.
 // `shared`: `shared_bytes` of ``halves_cuda.py``, 128-byte aligned; blocks of 128 threads, all of which come here.
 template <class Shape, class Policy>
@@ -257,23 +264,27 @@ __device__ void tensor_sweep(const Halves& x, const Halves& y, int row0, int j0,
         }
         const float* const now = values + (tile & 1) * COLUMNS * TILE;
         const int first = j0 + tile * TILE;
-        auto apply = [&](bool whole) {
+        if constexpr (takes_tiles<Policy>(0)) {
+            policy.tile(first, j1 - first < TILE ? j1 - first : TILE, total, now);
+        } else {
+            auto apply = [&](bool whole) {
 #pragma unroll
-            for (int nt = 0; nt < NT; nt++)
+                for (int nt = 0; nt < NT; nt++)
 #pragma unroll
-                for (int e = 0; e < 2; e++) {
-                    const int at = nt * 8 + quad * 2 + e;
-                    if (!whole && first + at >= j1) continue;
-                    float v[VALUES];
+                    for (int e = 0; e < 2; e++) {
+                        const int at = nt * 8 + quad * 2 + e;
+                        if (!whole && first + at >= j1) continue;
+                        float v[VALUES];
 #pragma unroll
-                    for (int c = 0; c < COLUMNS; c++) v[c] = now[c * TILE + at];
+                        for (int c = 0; c < COLUMNS; c++) v[c] = now[c * TILE + at];
 #pragma unroll
-                    for (int slot = 0; slot < 4; slot++)
-                        policy.step(slot, first + at, total[slot >> 1][nt][(slot & 1) * 2 + e], v);
-                }
-        };
-        if (first + TILE <= j1) apply(true);
-        else apply(false);
+                        for (int slot = 0; slot < 4; slot++)
+                            policy.step(slot, first + at, total[slot >> 1][nt][(slot & 1) * 2 + e], v);
+                    }
+            };
+            if (first + TILE <= j1) apply(true);
+            else apply(false);
+        }
     }
     __syncthreads();  // `shared` is the caller's again
 }

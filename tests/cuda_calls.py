@@ -218,6 +218,13 @@ def _streamed(put: Put) -> Any:
     return found.value, found.point_gradients(), again.value, again.point_gradients(), value, plan
 
 
+@_call("entropic", "streamed, by products", rtol=1e-4)
+def _by_products(put: Put) -> Any:
+    x, y = put(_points(130, 9)), put(_points(66, 9, seed=1))
+    with _streams():
+        return od.sinkhorn(od.PointCloud(x, y), epsilon=20.0, tol=1e-4).value
+
+
 @_call("entropic", "prices", rtol=1e-12)
 def _prices(put: Put) -> Any:
     from otdist.kernels import pricing_cuda, softmin_cuda

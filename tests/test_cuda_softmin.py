@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from otdist.kernels import device, pricing_cuda, sinkhorn_batch_cuda, softmin_cuda
+import otdist as od
+from otdist.kernels import device, pricing_cuda, sinkhorn_batch_cuda, softmin_cuda, softmin_tensor_cuda
 from otdist.kernels.softmin_cuda import PointPairs, Room, StoredPairs
 from otdist.reference import entropic as reference
 
@@ -29,6 +30,7 @@ def room(request: pytest.FixtureRequest, emulated: Any, monkeypatch: pytest.Monk
     """Columns in as many parts as suit the device, or all in one."""
     if request.param == "whole":
         monkeypatch.setattr(softmin_cuda, "BLOCKS", 0)
+        monkeypatch.setattr(softmin_tensor_cuda, "BLOCKS", 0)
     return Room(device.Space(device.CupyMemory(0)))
 
 
@@ -67,6 +69,97 @@ def test_soft_min_of_points(room: Room, size: tuple[int, ...], kind: Any, real: 
     t = space.empty(v.shape, np.float64)
     softmin_cuda.soft_min(room, pairs, space.put(scale), space.put(u), real=real, turned=True, h=t)
     np.testing.assert_allclose(space.host(t), soft_min(C, u, scale, 1), rtol=0, atol=within)
+
+
+# Rows and columns about the edges of tiles; coordinates about those of slabs; columns of one sum beyond the last.
+PRODUCTS = [(1, 1, 1, 9), (2, 127, 65, 16), (1, 129, 64, 17), (3, 33, 63, 64), (1, 128, 193, 100), (1, 5, 97, 130)]
+
+
+@pytest.mark.parametrize("size", PRODUCTS, ids=str)
+@pytest.mark.parametrize("precision", ["exact", "fast"])
+@pytest.mark.parametrize("far", [0.0, 3e4])
+def test_soft_min_by_products(room: Room, size: tuple[int, ...], precision: Any, far: float) -> None:
+    """Within what `noise` says (halves: a quarter of it), whatever the level of the potentials."""
+    x, y, C, v, scale = problem(*size, ("SQUARED", None))
+    scale, v = scale / size[3], v + far
+    v[:, 1::4], v[:, 0] = -np.inf, far
+    space, pairs = room.space, pairs_of(room.space, x, y, ("SQUARED", None))
+    products = softmin_tensor_cuda.made(space, pairs)
+    assert products is not None
+    reach = softmin_tensor_cuda.reach(space, products)
+    np.testing.assert_allclose(
+        reach, [np.prod([np.linalg.norm(z, axis=1).max() for z in s]) for s in zip(x, y, strict=True)], 1e-6
+    )
+    share = 0.25 if precision == "exact" else 1.0
+    within = share * softmin_tensor_cuda.noise(scale, reach, precision) + 2.0**-50 * far
+    u = np.where(np.arange(C.shape[1]) % 3 == 2, -np.inf, 0.5) + far * np.ones((len(C), 1))
+    for weights, axis in ((v, 2), (u, 1)):
+        h = space.empty((len(C), C.shape[3 - axis]), np.float64)
+        softmin_tensor_cuda.soft_min(
+            room, products, space.put(scale), space.put(weights), precision=precision, turned=axis == 1, h=h
+        )
+        np.testing.assert_allclose(space.host(h), soft_min(C, weights, scale, axis), rtol=0, atol=within)
+
+
+def test_soft_min_by_products_of_any_size(room: Room) -> None:
+    """Exponents that rise and fall by thousands along the columns; no mass at all; a bad point; one y for all."""
+    space = room.space
+    x, y, _, _, _ = problem(3, 20, 200, 10, ("SQUARED", None))
+    y, y[0, 150:] = y[:1], 1.5 * y[0, 150:]
+    x[0, 3] = np.nan
+    C, scale = ((x[:, :, None] - y[:, None]) ** 2).sum(-1), np.array([0.1, 50.0, 1.0])
+    products = softmin_tensor_cuda.made(space, pairs_of(space, x, y, ("SQUARED", None)))
+    assert products is not None
+    mass, idle = np.full((3, 20), 0.5), space.put(np.array([0, 0, 1], np.int32))
+    for slope in (30.0, -30.0, -np.inf):
+        v = (np.full(200, slope) if np.isinf(slope) else np.arange(200) * slope) + np.zeros((3, 1))
+        h, F, w = (space.full((3, 20), 7.0, np.float64) for _ in range(3))
+        softmin_tensor_cuda.soft_min(
+            *(room, products, space.put(scale), space.put(v)), mass=space.put(mass), idle=idle, h=h, potential=F, w=w
+        )
+        found, want = space.host(h), soft_min(C, v, scale, 2)
+        assert np.isnan(found[0, 3])
+        some = np.arange(20) != 3
+        np.testing.assert_allclose(found[:2, some], want[:2, some], rtol=5e-7, atol=1e-4)
+        np.testing.assert_allclose(
+            space.host(w)[:2, some], np.where(np.isinf(want), 0.0, want)[:2, some] - 1, 5e-7, 1e-4
+        )
+        assert (found[2] == 7.0).all()
+        assert (space.host(F)[2] == 7.0).all()
+
+
+@pytest.mark.parametrize("epsilon", [30.0, 0.5])
+@pytest.mark.parametrize(("tol", "rough"), [(1e-3, False), (1e-9, False), (1e-3, True)])
+def test_solves_by_products(
+    epsilon: float, tol: float, rough: bool, emulated: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Passes by products where their rounding allows it; what they cannot do is done by differences, and judged."""
+    cupy = sys.modules["cupy"]
+    monkeypatch.setattr(sinkhorn_batch_cuda, "fits", lambda *sizes: False)
+    if rough:
+        monkeypatch.setattr(softmin_tensor_cuda, "EXACT", 1.0)
+    x, y, _, _, _ = problem(1, 40, 70, 9, ("SQUARED", None))
+    x, y = x[0].astype(np.float32), y[0].astype(np.float32)
+    before = len(emulated.launches)
+    found = od.sinkhorn(od.PointCloud(cupy.asarray(x), cupy.asarray(y)), epsilon=epsilon, tol=tol)
+    names = [one.name for one in emulated.launches[before:]]
+    tensor, differences = (sum(name.startswith(s) for name in names) for s in ("soft_min_tensor", "soft_min<Points<f"))
+    assert (tensor > 0) == (not rough)
+    assert (differences > 0) == (rough or tol == 1e-9)
+    C = ((x[:, None].astype(float) - y) ** 2).sum(-1)
+    f, g = (np.asarray(z.get(), float) for z in (found.f, found.g))
+    a, b = np.full(40, 1 / 40), np.full(70, 1 / 70)
+    P = np.exp((f[:, None] + g - C) / epsilon) * a[:, None] * b
+    assert float(found.marginal_error) <= tol
+    np.testing.assert_allclose(P.sum(0), b, rtol=0, atol=tol + 1e-6)
+
+
+def test_products_are_for_squared_costs_of_many_coordinates(room: Room) -> None:
+    x, y = np.zeros((1, 2, 9)), np.ones((1, 3, 9))
+    for size, kind in ((8, ("SQUARED", None)), (9, ("EUCLIDEAN", None)), (9, ("EUCLIDEAN", 1.5))):
+        pairs = pairs_of(room.space, x[..., :size].copy(), y[..., :size].copy(), kind)
+        assert softmin_tensor_cuda.made(room.space, pairs) is None
+    assert softmin_tensor_cuda.made(room.space, StoredPairs(room.space.put(x), 1)) is None
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])

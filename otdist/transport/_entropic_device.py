@@ -19,7 +19,14 @@ from typing import Any
 import numpy as np
 
 from otdist._results import Status, Transport
-from otdist.kernels import copy_cuda, entropic_cuda, pricing_cuda, sinkhorn_batch_cuda, softmin_cuda
+from otdist.kernels import (
+    copy_cuda,
+    entropic_cuda,
+    pricing_cuda,
+    sinkhorn_batch_cuda,
+    softmin_cuda,
+    softmin_tensor_cuda,
+)
 from otdist.kernels.entropic_cuda import Steps
 from otdist.kernels.softmin_cuda import Array, PointPairs, StoredPairs
 from otdist.transport._entropic_device_input import DeviceGiven, Task, refuse, stacked, stated
@@ -174,33 +181,47 @@ def _fixed(task: Task, steps: Steps, options: Options) -> tuple[int, str]:
 
 
 def _streamed(task: Task, steps: Steps, options: Options, watch: Watch, cold: bool) -> tuple[int, str]:
-    space, rho = task.room.space, task.rho
+    space, rho, tol = task.room.space, task.rho, options.limits.tolerance
     assert task.survey is not None
     seen, epsilon = space.host(task.survey), space.host(task.epsilon)
     spread, reach = seen[:, 3] - seen[:, 2], np.abs(seen[:, 2:]).max(axis=1)
+    products = softmin_tensor_cuda.made(space, task.pairs)
+    apart = None if products is None else softmin_tensor_cuda.reach(space, products)
+
+    def noises(at: Any) -> list[tuple[float, Any]]:
+        """Rounding of exponents, and the products it comes with, of the float32 passes that these epsilons allow."""
+        if not (float(reach.max()) < 1e30 and float(at.min()) > 1e-30):
+            return []
+        found: list[tuple[float, Any]] = [(float(((LOG2E / at * reach + 20.0) * 2.0**-24).max()), None)]
+        if apart is not None and float(apart.max()) < 1e30:
+            found.insert(0, (softmin_tensor_cuda.noise(LOG2E / at, apart), products))
+        return [(noise, by) for noise, by in found if noise < 0.05]
+
     level = float((spread / epsilon).max(initial=0.0))
     if cold and level > 1.0 / DIRECT and math.isfinite(level):
         parts, carry = 4.0, False
         while parts < level / RATIO and not watch.stopped:
             steps.at(task.epsilon, task.survey, parts, rho, carry=carry)
-            at = np.maximum(epsilon, spread / parts)
-            noise = float(((LOG2E / at * reach + 20.0) * 2.0**-24).max())
-            ordinary = float(reach.max()) < 1e30 and float(at.min()) > 1e-30
-            real: Any = np.float32 if noise < 0.05 and ordinary else np.float64
+            usable = noises(np.maximum(epsilon, spread / parts))
+            noise, steps.products = usable[0] if usable else (0.0, None)
+            real: Any = np.float32 if usable else np.float64
             _iterated(task, steps, watch, "scaling epsilon", real, max(ROUGH, 0.3 * noise), 1.4 * parts + 20.0, PASSES)
             parts, carry = parts * RATIO, True
         steps.at(task.epsilon, None, 1.0, rho, carry=True)
-    noise = float(((LOG2E / epsilon * reach + 20.0) * 2.0**-24).max())
-    ordinary = float(reach.max()) < 1e30 and float(epsilon.min()) > 1e-30
-    tol, limit = options.limits.tolerance, 1.5 * (float((reach / epsilon).max()) + 10.0)
+    limit = 1.5 * (float((reach / epsilon).max()) + 10.0)
     steep = max((r for r in rho if r < math.inf), default=0.0) / epsilon
     if steep.any():  # totals that differ move potentials by as much
-        apart = np.log2(space.host(task.totals[0])) - np.log2(space.host(task.totals[1]))
-        limit += float((steep * np.abs(apart)).max())
-    if noise < 0.05 and ordinary and not watch.stopped:
-        _iterated(task, steps, watch, "sweeping", np.float32, max(0.3 * noise, 0.25 * tol), limit, COARSE, settled=True)
+        uneven = np.log2(space.host(task.totals[0])) - np.log2(space.host(task.totals[1]))
+        limit += float((steep * np.abs(uneven)).max())
+    for noise, steps.products in noises(epsilon):
+        if watch.stopped:
+            break
+        goal = max(0.3 * noise, 0.25 * tol)
+        _iterated(task, steps, watch, "sweeping", np.float32, goal, limit, COARSE, settled=True)
         copy_cuda.copy(space, steps.best, steps.G)
         steps.forget()
+        if 0.3 * noise <= 0.25 * tol:  # products were good enough
+            break
     if not watch.stopped:
         _iterated(task, steps, watch, "sweeping", np.float64, max(tol, 2.0**-52), limit, PATIENCE, settled=True)
     return steps.passes, SOLVER
