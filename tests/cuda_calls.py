@@ -125,7 +125,7 @@ def _small_tiles() -> Iterator[None]:
 def _rows(put: Put) -> Any:
     p, q = (put(_histograms(5, 67, seed=s)) for s in (0, 1))
     halves = (put(_histograms(3, 130, "f2", seed=s)) for s in (0, 1))
-    longs = [put(_histograms(2, 5000, seed=s)) for s in (0, 1)]
+    longs = [put(_histograms(2, 9001, seed=s)) for s in (0, 1)]
     u, v = longs
     return od.kl(p, q), od.js(*halves, normalize=True).astype("f4"), od.jeffreys(u, v), od.kl(u, v, normalize=True)
 
