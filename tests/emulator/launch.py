@@ -170,7 +170,8 @@ class Kernel:
             low, high = (int(x, 16) for x in span.split("-"))
             if low <= address - 1 < high and path and path[0].strip().startswith(os.sep):
                 at = hex(address - 1 - low + int(offset, 16))
-                run = subprocess.run(["addr2line", "-i", "-e", path[0].strip(), at], capture_output=True, text=True)
+                shared_object = path[0].strip().removesuffix(" (deleted)")  # by a process that built the same beside us
+                run = subprocess.run(["addr2line", "-i", "-e", shared_object, at], capture_output=True, text=True)
                 lines = re.findall(r"([^/\n]+:\d+)", run.stdout)
                 return f" at {next((x for x in lines if '.cu' in x), lines[0])}" if lines else ""
         return ""
