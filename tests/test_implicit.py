@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
+from otdist.kernels.pricing import survey
 from otdist.transport._entropic_pulls import by_points
 from otdist.transport._gibbs import Entropic
 from otdist.transport._implicit import Cotangent, Direction, hvp, vjp, weights
@@ -260,7 +261,7 @@ def test_units_of_extreme_costs():
     bar = Cotangent(linear=1.0, f=np.arange(9.0) - 4.0)
     ones = vjp(*case.at(case.matrix()), bar)
     unit = 2.0**700
-    problem = cost_matrix(case.C * unit)
+    problem = cost_matrix(case.C * unit, survey(case.C * unit))
     epsilon = case.epsilon * unit * 2.0**-problem.log_unit
     phi, gamma = solved(problem, case.a, case.b, epsilon)
     others = vjp(Entropic(problem, case.a, case.b, epsilon, 1e-12), phi, gamma, bar)

@@ -74,24 +74,31 @@ def read() -> dict[str, Any]:
     return tomllib.loads(TABLE.read_text())
 
 
-def write(table: dict[str, dict[str, dict[str, offline.Resources]]]) -> None:
-    """Architecture -> file -> kernel -> resources, as a table by file."""
+def write(table: dict[str, dict[str, dict[str, offline.Resources]]], kept: dict[str, Any]) -> None:
+    """Architecture -> file -> kernel -> resources, as a table by file, over what is `kept` of an earlier one."""
+    rows = {file: dict(kernels) for file, kernels in kept.items()}
+    for architecture, by_file in table.items():
+        for file, kernels in by_file.items():
+            for name, has in kernels.items():
+                local = {"local": has.local} if has.local else {}
+                entry = {"registers": has.granted, "shared": has.shared, **local}
+                row = rows.setdefault(file, {})
+                row[name] = {**row.get(name, {}), architecture: entry}
     lines = [_HEAD]
-    for file in sorted({f for by_file in table.values() for f in by_file}):
+    for file in sorted(rows):
         lines.append(f'\n["{file}"]\n')
-        for name in sorted({n for by_file in table.values() for n in by_file.get(file, {})}):
-            entries = []
-            for architecture, by_file in table.items():
-                if has := by_file.get(file, {}).get(name):
-                    local = f", local = {has.local}" if has.local else ""
-                    entries.append(f"{architecture} = {{ registers = {has.granted}, shared = {has.shared}{local} }}")
+        for name, row in sorted(rows[file].items()):
+            entries = (
+                f"{architecture} = {{ {', '.join(f'{key} = {value}' for key, value in entry.items())} }}"
+                for architecture, entry in row.items()
+            )
             lines.append(f'"{name}" = {{ {", ".join(entries)} }}\n')
     TABLE.write_text("".join(lines))
 
 
 def main() -> None:
     table = {a: compiled(launched(sys.argv[1:], a), a) for a in offline.ARCHITECTURES}
-    write(table)
+    write(table, read() if sys.argv[1:] else {})  # some families: the others stay
     print(TABLE.read_text())
 
 
